@@ -1,0 +1,1 @@
+"""Builds App Container Images from a distribution's packages, a release tarball or a directory, as a recipe says."""

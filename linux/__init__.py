@@ -1,0 +1,1 @@
+"""System calls and processes that the standard library lacks: the only places that mount and that spawn programs."""

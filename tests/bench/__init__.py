@@ -1,0 +1,1 @@
+"""`make bench`: ratios to stock peers, measured in one run."""

@@ -1,0 +1,150 @@
+"""Pods of small images: start, stop, collection, and what a supervisor costs while it waits.
+
+The peer is a real rkt 1.30 with its stage1-fly where one is on PATH (`rkt`, with stage1-fly.aci beside it), which runs one app and no
+systemd unit; else systemd itself, starting and stopping the same program as a scope.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.result import Result
+from hosts.host import Host
+from hosts.nspawn import NspawnHost
+from small_images import write_image
+
+PAIRS = 10
+DEAD_PODS = 500
+
+# The first thing that the app does is to say so; whoever started it reads that.
+_APP = "echo up > /tmp/up; trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done\n"
+
+_OURS = "/opt/skim/bin/rkt --insecure-options=image"
+_FLY = "/root/peer/rkt --dir=/var/lib/peer --insecure-options=image"
+
+_UNTIL_UP = """
+rm -f /tmp/up; mkfifo /tmp/up; exec 3<>/tmp/up
+before=${{EPOCHREALTIME/./}}
+{start}
+for app in $(seq {apps}); do read -r -t 30 line <&3 || exit 1; done
+echo $((${{EPOCHREALTIME/./}} - before))
+"""
+_UNTIL_DOWN = """
+before=${{EPOCHREALTIME/./}}
+{stop}
+wait
+echo $((${{EPOCHREALTIME/./}} - before))
+"""
+
+
+class Side:
+    """One way to start and stop the program; `images` are IDs in its store."""
+
+    def __init__(self, host: Host, rkt: str, stage1: str, image: str) -> None:
+        self.host, self.rkt = host, rkt
+        self.image = host.check(f"{rkt} fetch --full {image}").strip()
+        self.stage1 = f"--stage1-path={stage1}" if stage1 else ""
+        if stage1:  # once, so that later runs find it rendered
+            self.stage1 = "--stage1-hash=" + host.check(f"{rkt} fetch --full {stage1}").strip()
+
+    def script(self, apps: int) -> str:
+        images = " ".join(f"{self.image} --name=app{number}" for number in range(apps))
+        start = f"{self.rkt} run {self.stage1} --net=host --uuid-file-save=/tmp/uuid {images} </dev/null >/dev/null 2>&1 &"
+        stop = f"{self.rkt} stop --uuid-file=/tmp/uuid >/dev/null"
+        return _UNTIL_UP.format(start=start, apps=apps) + _UNTIL_DOWN.format(stop=stop) + f"{self.rkt} rm --uuid-file=/tmp/uuid >/dev/null"
+
+    def times(self, apps: int) -> list[int]:
+        """Microseconds until the apps were up, and until all had ended."""
+        return [int(line) for line in self.host.check(["bash", "-c", self.script(apps)]).split()]
+
+
+class Scopes(Side):
+    """systemd's own way: one transient scope for each program."""
+
+    def __init__(self, host: Host, program: str) -> None:
+        self.host, self.program = host, program
+
+    def script(self, apps: int) -> str:
+        start = "\n".join(
+            f"systemd-run --quiet --scope --unit=peer{number} {self.program} </dev/null >/dev/null 2>&1 &" for number in range(apps)
+        )
+        stop = "systemctl stop " + " ".join(f"peer{number}.scope" for number in range(apps))
+        return _UNTIL_UP.format(start=start, apps=apps) + _UNTIL_DOWN.format(stop=stop)
+
+
+def run(install: Callable[[Path], None], progress: Callable[[str], None]) -> list[Result]:
+    """Boot a host and measure."""
+    real = shutil.which("rkt")
+    fly = Path(real).resolve().parent / "stage1-fly.aci" if real else None
+
+    def prepare(root: Path) -> None:
+        install(root)
+        if real and fly and fly.exists():
+            (root / "root/peer").mkdir()
+            for file in (real, fly):
+                shutil.copy(file, root / "root/peer")
+
+    with NspawnHost(prepare=prepare, progress=progress) as host, tempfile.TemporaryDirectory() as folder:
+        host.boot()
+        host.check("mkdir -p /srv/app/bin && cp /bin/busybox /srv/app/bin/")
+        host.write("/srv/app/app", "#!/bin/busybox sh\n" + _APP, mode=0o755)
+        host.push(write_image(Path(folder) / "app.aci", _APP), "/tmp/app.aci")
+        host.push(write_image(Path(folder) / "short.aci", "exit 0\n", name="example.com/short"), "/tmp/short.aci")
+        ours = Side(host, _OURS, "/opt/skim/images/stage1-skim.aci", "/tmp/app.aci")
+        scopes = Scopes(host, "/srv/app/app")
+        one: Side = scopes
+        if host.run("test -e /root/peer/rkt").status == 0:
+            one = Side(host, _FLY, "/root/peer/stage1-fly.aci", "/tmp/app.aci")
+        return [*_starts(ours, one, scopes, progress), _collection(host, progress), _supervisor(host, ours)]
+
+
+def _starts(ours: Side, one: Side, scopes: Side, progress: Callable[[str], None]) -> list[Result]:
+    up: dict[int, list[float]] = {1: [], 10: []}
+    down = []
+    for apps, peer in ((1, one), (10, scopes)):
+        for number in range(PAIRS + 1):
+            ours_up, ours_down = ours.times(apps)
+            peer_up, peer_down = peer.times(apps)
+            up_times = f"up {ours_up / 1000:.0f} ms against {peer_up / 1000:.0f}"
+            progress(f"{apps} app(s): {up_times}, down {ours_down / 1000:.0f} against {peer_down / 1000:.0f}")
+            if number:  # the first pair warms both up
+                up[apps].append(ours_up / peer_up)
+                if apps == 1:
+                    down.append(ours_down / peer_down)
+    peer_name = "systemd-run --scope of the same program" if one is scopes else "rkt 1.30 with stage1-fly"
+    return [
+        Result("run-1-app", up[1], None, peer_name, "rkt run IMAGE, to the app's first instruction"),
+        Result(
+            "run-10-apps",
+            up[10],
+            None,
+            "ten systemd-run --scope of the same program",
+            "rkt run with ten images, to the last app's first instruction",
+        ),
+        Result("stop", down, None, peer_name, "rkt stop, until rkt run has ended"),
+    ]
+
+
+def _collection(host: Host, progress: Callable[[str], None]) -> Result:
+    progress(f"leaving {DEAD_PODS} dead pods")
+    image = host.check(f"{_OURS} fetch --full /tmp/short.aci").strip()
+    host.check(f"for i in $(seq {DEAD_PODS}); do {_OURS} run {image} >/dev/null 2>&1 || exit 1; done", timeout=600)
+    gc = f"before=${{EPOCHREALTIME/./}}; {_OURS} gc --grace-period=0s >/dev/null 2>&1; echo $((${{EPOCHREALTIME/./}} - before))"
+    took = int(host.check(["bash", "-c", gc], timeout=600))
+    left = host.check("ls -d /var/lib/rkt/pods/run/* /var/lib/rkt/pods/exited-garbage/* 2>/dev/null | wc -l").strip()
+    if left != "0":
+        raise subprocess.SubprocessError(f"{left} pods are left after gc")
+    return Result("gc-500", [took / 1e6 / DEAD_PODS], 60 / DEAD_PODS, "none (seconds a pod)", "rkt gc --grace-period=0s with 500 dead pods")
+
+
+def _supervisor(host: Host, ours: Side) -> Result:
+    """Proportional set size of an idle pod's supervisor, in bytes."""
+    host.check(f"{ours.rkt} run {ours.stage1} --uuid-file-save=/tmp/uuid {ours.image} </dev/null >/dev/null 2>&1 & sleep 3")
+    pid = host.check("cat /var/lib/rkt/pods/run/$(cat /tmp/uuid)/pid").strip()
+    size = int(host.check(f"sed -n 's/^Pss: *\\([0-9]*\\) kB/\\1/p' /proc/{pid}/smaps_rollup")) * 1024
+    host.check(f"{ours.rkt} stop --uuid-file=/tmp/uuid && sleep 2 && {ours.rkt} rm --uuid-file=/tmp/uuid")
+    return Result("supervisor-pss", [size], None, "none (bytes)", "Pss of /proc/<supervisor>/smaps_rollup, pod idle")

@@ -1,0 +1,130 @@
+"""Boot a host, install the appliance on it, start Docker, and show, labelled, that everything is where it should be."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import appliance
+from hosts.host import Host, HostError
+from hosts.nspawn import NspawnHost, lacking
+
+ROOT = Path(__file__).parents[2]
+GREETING = "hello from a container of a Docker that no package of this host brought"
+IMPORT_BUSYBOX = "mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && tar -C /tmp/image -c . | docker import - busybox"
+# The wrapper becomes the client, so a client that waits for events can be asked what it is.
+WHERE_CLIENT = """\
+docker events & pid=$!
+while [ "$(cat /proc/$pid/comm)" != docker ] || [ "$(readlink /proc/$pid/exe)" = "$(readlink -f /bin/sh)" ]; do sleep 0.05; done
+readlink /proc/$pid/exe; kill $pid
+"""
+
+
+class NotShown(Exception):
+    """Something that the demonstration promises did not hold."""
+
+
+def main() -> int:
+    missing = lacking()
+    if missing:
+        print(f"demo: {missing}", file=sys.stderr)
+        return 1
+    keep = os.environ.get("KEEP", "") not in ("", "0")
+    started = time.monotonic()
+    try:
+        with NspawnHost(prepare=install, progress=progress) as host:
+            host.boot()
+            show(host)
+            progress(f"all of it held, after {time.monotonic() - started:.0f} s")
+            if keep:
+                host.keep()
+                hosts = f"PYTHONPATH=tests {os.path.relpath(sys.executable, ROOT)} -m hosts"
+                print(f"\nThe host stays up. A shell in it:  {hosts} exec {host.name}")
+                print(f"Its end:                            {hosts} stop {host.name}")
+    except (NotShown, HostError) as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def install(root: Path) -> None:
+    progress("installing the appliance's files on it")
+    appliance.install(root)
+
+
+def show(host: Host) -> None:
+    """Every section is shown and checked; raises NotShown with what did not hold."""
+    host_name = host.check("sed -n 's/^PRETTY_NAME=\"\\(.*\\)\"/\\1/p' /etc/os-release").strip()
+    section(f"skim setup, on a host with {host_name} and no Python")
+    print(host.check("/opt/skim/bin/skim setup"), end="")
+
+    section("systemctl start docker")
+    began = time.monotonic()
+    host.check("systemctl start docker")
+    print(f"done after {time.monotonic() - began:.1f} s")
+
+    shown(host, "docker version", lambda text: text.count("Version:") >= 2 and text.count(" 26.1") >= 2, "client and server 26.1")
+    shown(host, "systemctl status docker --no-pager", lambda text: "active (running)" in text, "an active docker.service")
+
+    section("the pod's cgroups, in the order of their start")
+    tree = cgroups(host)
+    print(tree)
+    require("containerd-rkt-" in tree and tree.index("containerd-rkt-") < tree.index("docker-rkt-"), "containerd before dockerd")
+
+    section(f"docker run busybox echo {GREETING!r}")
+    host.check(IMPORT_BUSYBOX)
+    line = host.check(["docker", "run", "--rm", "busybox", "/bin/busybox", "echo", GREETING])
+    print(line, end="")
+    require(line.strip() == GREETING, "the container's line")
+
+    section("where the client really is")
+    client = host.check(WHERE_CLIENT).strip()
+    print(f"{host.check('command -v docker').strip()} became {client}")
+    require(client.startswith("/run/skim/") or "/opt/stage2/docker/rootfs/" in client, "a client out of the pod")
+
+
+def cgroups(host: Host) -> str:
+    """The slices' units by the time they came up, with their processes."""
+    units = host.check("systemctl list-units --plain --no-legend --all '*-rkt-*.service' 'rkt-*.scope' | cut -d' ' -f1").split()
+    rows = []
+    for unit in units:
+        shown = host.check(["systemctl", "show", "-p", "ActiveEnterTimestampMonotonic,ControlGroup,Slice", unit])
+        properties = dict(line.split("=", 1) for line in shown.splitlines())
+        processes = (
+            f"cat /sys/fs/cgroup/systemd{properties['ControlGroup']}/cgroup.procs /sys/fs/cgroup{properties['ControlGroup']}/cgroup.procs"
+        )
+        running = host.check(f"for p in $({processes} 2>/dev/null); do echo $p $(tr '\\0' ' ' </proc/$p/cmdline); done")
+        rows.append((int(properties["ActiveEnterTimestampMonotonic"]), unit, properties["Slice"], running.splitlines()))
+    rows.sort()
+    tree = [rows[0][2]]
+    for _, unit, _, found in rows:
+        tree.append(f"├─{unit}")
+        tree.extend(f"│ └─{process}" for process in found)
+    return "\n".join(tree)
+
+
+def shown(host: Host, command: str, holds: Callable[[str], bool], what: str) -> None:
+    section(command)
+    text = host.check(command)
+    print(text, end="")
+    require(holds(text), what)
+
+
+def require(held: bool, what: str) -> None:
+    if not held:
+        raise NotShown(f"this did not show {what}")
+
+
+def section(title: str) -> None:
+    print(f"\n\033[1m── {title}\033[0m" if sys.stdout.isatty() else f"\n── {title}", flush=True)
+
+
+def progress(line: str) -> None:
+    print(f"demo: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

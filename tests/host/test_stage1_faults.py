@@ -1,0 +1,114 @@
+"""Faults of the first prototype of this stage1 that no other test here looks for: docs/stage1.md lists all 48 with their tests."""
+
+from __future__ import annotations
+
+import re
+
+from field_pods import RKT, FieldPods
+
+PODS = "/var/lib/rkt/pods"
+
+
+def test_path_leads_into_the_image_first_and_then_to_the_host(pods: FieldPods) -> None:
+    """Fault 7: whatever the working directory, also where the image sets PATH; no empty element, which would be the current directory."""
+    path = [{"name": "PATH", "value": "/opt/one:/bin"}]
+    result = pods.run(pods.shell("echo $PATH; tool; command -v systemctl", environment=path, workingDirectory="/srv"))
+    way = f"/run/skim/{result.uuid}/app"
+    assert result.lines == [f"{way}/opt/one:{way}/bin:/opt/one:/bin", f"one: {way}/opt/one/tool ", "/bin/systemctl"]
+
+
+def test_the_end_of_an_app_that_is_not_root_is_the_pods(pods: FieldPods) -> None:
+    """Fault 19."""
+    with pods.ended(pods.shell("exit 6", user="web", group="www")) as result:
+        assert result.status == 6
+        assert "app-app=6" in pods.host.check(f"{RKT} status {result.uuid}")
+
+
+def test_a_start_that_fails_half_way_leaves_nothing(pods: FieldPods) -> None:
+    """Fault 22: by then files are written, volumes mounted, and the ways to the roots open."""
+    pods.host.check("mkdir -p /run/skim/taken")
+    entry = pods.shell("true", annotations={"skim/pod-name": "taken"}, mounts=[{"volume": "v", "path": "/mnt"}])
+    with pods.ended(entry, volumes=[{"name": "v", "kind": "host", "source": "/srv"}]) as result:
+        assert result.status == 254
+        assert "/run/skim/taken is a directory" in result.stderr
+        assert pods.host.run(f"ls /run/systemd/system /run/skim | grep {result.uuid}").stdout == ""
+        assert pods.host.run(f"grep -e /run/skim/{result.uuid} -e rootfs/mnt /proc/self/mountinfo").stdout == ""
+    pods.host.check("rmdir /run/skim/taken")
+
+
+def test_a_scope_of_that_name_is_an_error_and_leaves_nothing(pods: FieldPods) -> None:
+    """Fault 25."""
+    pods.write(pods.shell("echo started"))
+    uuid = pods.host.check(f"{RKT} --insecure-options=image prepare --quiet --pod-manifest=/tmp/pod.json").strip()
+    pods.host.check(f"systemd-run --quiet --unit=rkt-{uuid}.scope --scope sh -c 'sleep 1000 & echo $! > /tmp/sleep-pid' > /dev/null 2>&1")
+    done = pods.host.run(f"{RKT} run-prepared {uuid}")
+    assert (done.status, done.stdout) == (254, "")
+    assert f"rkt-{uuid}.scope" in done.stderr
+    assert pods.host.run(f"ls /run/systemd/system /run/skim | grep {uuid}").stdout == ""
+    pods.host.check(f"kill $(cat /tmp/sleep-pid); {RKT} rm {uuid}")
+
+
+def test_the_supervisor_is_in_the_scope_alone_with_the_lock_and_its_environment(pods: FieldPods) -> None:
+    """Faults 23, 24, 29, 35, 37: no reload is needed, nothing is spawned, there are no FIFOs, `pid` is written once."""
+    with pods.running(pods.shell("exec sleep 1000", "one"), pods.shell("exec sleep 1000", "two")) as uuid:
+        pod = f"{PODS}/run/{uuid}"
+        pid = pods.host.check(f"cat {pod}/pid")
+        assert re.fullmatch(r"[0-9]+\n", pid)
+        pid = pid.strip()
+        assert f"rkt-{uuid}.scope" in pods.host.check(f"cat /proc/{pid}/cgroup")
+        assert "PATH=" in pods.host.check(f"tr '\\0' '\\n' < /proc/{pid}/environ")
+        assert pods.host.check(f"cat /proc/{pid}/task/{pid}/children") == ""
+        holders = pods.host.check('for fd in /proc/[0-9]*/fd/*; do echo "$fd $(readlink $fd)"; done 2> /dev/null').splitlines()
+        assert {line.split("/")[2] for line in holders if line.endswith(f" {pod}")} == {pid}
+        assert [pods.property(uuid, app, "NeedDaemonReload") for app in ("one", "two")] == ["no", "no"]
+        assert pods.host.check(f"find {pod} -xdev -type p") == ""
+        assert pods.host.check(f"readlink {pod}/stage1/rootfs/rkt/supervisor-status") == "ready\n"
+        assert pods.host.check(f"stat -c %Y {pod}/pid") <= pods.host.check(f"stat -c %Y {pod}/stage1/rootfs/rkt/supervisor-status")
+
+
+def test_interactive_apps_are_the_images_in_the_pods_slice(pods: FieldPods) -> None:
+    """Faults 30 and 32."""
+    result = pods.run(pods.shell("echo $AC_APP_NAME $USER; pwd; cat /proc/$$/cgroup"), flags="--interactive")
+    assert result.lines[:2] == ["app root", f"/run/skim/{result.uuid}/app"]
+    assert f"system-rkt-{result.uuid.replace('-', '')}.slice/app-rkt-{result.uuid}.service" in result.stdout
+    refused = pods.run(pods.entry("app", "/bin/bash", "-c", "echo the host's"), flags="--interactive")
+    assert (refused.status, refused.stdout) == (254, "")
+
+
+def test_stop_goes_by_the_units_and_not_by_a_number_in_a_file(pods: FieldPods) -> None:
+    """Fault 44."""
+    pods.host.check("sleep 1000 > /dev/null 2>&1 < /dev/null & echo $! > /tmp/bystander")
+    with pods.running(pods.shell("exec sleep 1000")) as uuid:
+        pods.host.check(f"cat /tmp/bystander > {PODS}/run/{uuid}/pid; {RKT} stop --force {uuid}")
+        pods.host.wait_until(f"! systemctl is-active -q app-rkt-{uuid}.service")
+        pods.host.check("kill $(cat /tmp/bystander)")
+
+
+def test_gc_where_systemd_has_no_directory_of_units(pods: FieldPods) -> None:
+    """Fault 45: as after a reboot."""
+    with pods.ended(pods.shell("true")) as result:
+        pods.host.check("mv /run/systemd/system /run/systemd/system.away; rm -rf /run/systemd/transient")
+        done = pods.host.run(f"{RKT} gc --grace-period=0s")
+        pods.host.check(f"mv /run/systemd/system.away /run/systemd/system; mkdir -p {PODS}/exited-garbage/{result.uuid}")
+        assert (done.status, "problem" in done.stderr) == (0, False)
+
+
+def test_gc_ends_what_still_runs_before_it_removes_it(pods: FieldPods) -> None:
+    """Fault 46."""
+    with pods.running(pods.shell("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done")) as uuid:
+        pid = pods.property(uuid, "app", "MainPID")
+        pods.host.check(f"kill -9 $(cat {PODS}/run/{uuid}/pid); {RKT} gc --grace-period=0s")
+        assert pods.host.run(f"test -e /proc/{pid}").status != 0
+        assert pods.host.run(f"ls /run/systemd/system /run/systemd/transient | grep {uuid}").stdout == ""
+        pods.host.wait_until(f"! systemctl list-units --all --plain --no-legend | grep {uuid}", timeout=10)
+        pods.host.check(f"mkdir -p {PODS}/exited-garbage/{uuid}")
+
+
+def test_gc_removes_units_of_that_pod_alone(pods: FieldPods) -> None:
+    """Fault 47."""
+    with pods.ended(pods.shell("true")) as result:
+        other = result.uuid[:-1] + ("0" if result.uuid[-1] != "0" else "1")
+        pods.host.write(f"/run/systemd/system/app-rkt-{other}.service", "[Service]\nExecStart=/bin/true\n")
+    assert pods.host.check(
+        f"ls /run/systemd/system | grep -e {other} -e {result.uuid}; rm /run/systemd/system/app-rkt-{other}.service"
+    ) == (f"app-rkt-{other}.service\n")

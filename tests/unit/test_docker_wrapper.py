@@ -1,0 +1,250 @@
+"""The shell wrappers, run as they are installed but with every absolute path below a directory of the test and a fake `rkt`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "docker-wrapper"
+STAGE1, CONTAINERD, DOCKER = ("sha512-" + digit * 64 for digit in "123")
+
+# Writes what it was given, NUL-separated as /proc has it, so that no byte is lost.
+FAKE = """#!/bin/sh
+cat /proc/$$/cmdline >"@OUT@/argv"
+cat /proc/$$/environ >"@OUT@/environ"
+readlink /proc/$$/cwd >"@OUT@/cwd"
+echo $$ >"@OUT@/pid"
+[ -e "@OUT@/fails" ] && { echo "rkt says no" >&2; exit 254; }
+exit 0
+"""
+
+
+class Host:
+    """A directory that stands for the host's root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.out = root / "out"
+        self.state = root / "var/lib/skim"
+        self.run = root / "run/skim"
+        for directory in ("out", "var/lib/skim/old", "run/skim", "opt/skim/bin", "lib/modules", "var/lib/rkt/pods/run"):
+            (root / directory).mkdir(parents=True)
+        for name in ("docker", "dockerd", "collect-pods"):
+            text = (SOURCE / name).read_text().replace("@PREFIX@", f"{root}/opt/skim")
+            text = re.sub(r"(?<![\w.}])/(var/lib|run/skim|lib/modules)", rf"{root}/\1", text)
+            self.program(root / "opt/skim/bin" / name, text)
+        self.program(root / "opt/skim/bin/rkt", FAKE)
+
+    def program(self, path: Path, text: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("@OUT@", str(self.out)))
+        path.chmod(0o755)
+        return path
+
+    def set_up(self) -> None:
+        (self.state / "engine.env").write_text(f"STAGE1_ID={STAGE1}\nCONTAINERD_ID={CONTAINERD}\nDOCKER_ID={DOCKER}\n")
+
+    def call(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.root / "opt/skim/bin" / name, *arguments],
+            env={"PATH": os.environ["PATH"], **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def argv(self) -> list[str]:
+        """What the fake program got, without the shell and the script's name in front."""
+        return (self.out / "argv").read_text().split("\0")[2:-1]
+
+    def environment(self) -> dict[str, str]:
+        return dict(entry.split("=", 1) for entry in (self.out / "environ").read_text().split("\0") if entry)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+ODD = ["run", "a b", "", "it's", 'say "x"', "$HOME `id` \\", "two\nlines", "*", "--x=%n", "ünï", "-"]
+
+
+@pytest.mark.parametrize("name", ["docker", "dockerd", "collect-pods"])
+def test_wrappers_are_posix_shell(name: str) -> None:
+    subprocess.run(["dash", "-n", SOURCE / name], check=True)
+    assert (SOURCE / name).stat().st_mode & 0o111
+
+
+def test_docker_becomes_the_client(host: Host, tmp_path: Path) -> None:
+    client = host.program(host.run / "docker/docker/usr/bin/docker", FAKE)
+    (tmp_path / "here").mkdir()
+    process = subprocess.Popen([host.root / "opt/skim/bin/docker", *ODD], cwd=tmp_path / "here", env={"A": "b c"})
+    assert process.wait() == 0
+    assert host.argv() == ODD
+    assert (host.out / "pid").read_text().strip() == str(process.pid)
+    assert (host.out / "cwd").read_text().strip() == str(tmp_path / "here")
+    environment = host.environment()
+    assert environment.pop("PWD", "") in ("", str(tmp_path / "here"))  # some shells export it
+    assert environment == {"A": "b c"}
+    assert (host.out / "argv").read_text().split("\0")[1] == str(client)
+
+
+def test_docker_without_an_engine_is_one_line(host: Host) -> None:
+    done = host.call("docker", "ps")
+    assert done.returncode == 127
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "skim setup" in done.stderr
+    assert "systemctl start docker" in done.stderr
+
+
+def test_dockerd_by_hand(host: Host) -> None:
+    host.set_up()
+    assert host.call("dockerd", *ODD).returncode == 0
+    assert host.argv() == [
+        "run",
+        f"--stage1-hash={STAGE1}",
+        "--insecure-options=image",
+        "--inherit-env",
+        f"--uuid-file-save={host.state}/pod-uuid",
+        f"--volume=lib-modules,kind=host,source={host.root}/lib/modules,readOnly=true",
+        CONTAINERD,
+        "--name=containerd",
+        "--annotation=skim/pod-name=docker",
+        DOCKER,
+        "--name=docker",
+        "--annotation=skim/path-from=containerd",
+        "--",
+        *ODD,
+    ]
+
+
+def test_dockerd_of_docker_service(host: Host) -> None:
+    host.set_up()
+    environment = {
+        "SKIM_UNIT": "docker.service",
+        "LISTEN_FDNAMES": "docker.socket:tls:docker.socket:docker-tls.socket",
+        "HTTP_PROXY": "http://p:1",
+    }
+    assert host.call("dockerd", "-H", "fd://", environment=environment).returncode == 0
+    assert host.argv()[8:14] == [
+        "--annotation=skim/pod-name=docker",
+        "--annotation=skim/unit=[Service]\nLogExtraFields=OBJECT_SYSTEMD_UNIT=containerd.service",
+        DOCKER,
+        "--name=docker",
+        "--annotation=skim/path-from=containerd",
+        "--annotation=skim/unit=[Service]\nLogExtraFields=OBJECT_SYSTEMD_UNIT=docker.service\nSockets=docker.socket docker-tls.socket",
+    ]
+    assert host.argv()[14:] == ["--", "-H", "fd://"]
+    assert host.environment()["HTTP_PROXY"] == "http://p:1"
+    assert "SKIM_UNIT" not in host.environment()
+
+
+def test_dockerd_without_kernel_modules(host: Host) -> None:
+    host.set_up()
+    (host.root / "lib/modules").rmdir()
+    assert host.call("dockerd").returncode == 0
+    assert [word for word in host.argv() if word.startswith("--volume")] == ["--volume=lib-modules,kind=empty"]
+
+
+@pytest.mark.parametrize("argument", ["--version", "-v", "--help", "-h", "--validate"])
+def test_dockerd_that_only_asks_needs_no_pod(host: Host, argument: str) -> None:
+    host.program(host.run / "docker/docker/usr/sbin/dockerd", FAKE)
+    assert host.call("dockerd", "-D", argument).returncode == 0
+    assert host.argv() == ["-D", argument]
+    assert host.environment()["PATH"].startswith(f"{host.run}/docker/docker/usr/sbin:")
+
+
+@pytest.mark.parametrize("argument", ["--version", "-D"])
+def test_dockerd_without_an_engine(host: Host, argument: str) -> None:
+    done = host.call("dockerd", argument)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "skim setup" in done.stderr
+
+
+def test_dockerd_with_half_a_record(host: Host) -> None:
+    (host.state / "engine.env").write_text("STAGE1_ID=x\n")
+    done = host.call("dockerd")
+    assert done.returncode == 1
+    assert "does not name three images" in done.stderr
+
+
+def test_dockerd_refuses_what_would_end_its_arguments(host: Host) -> None:
+    host.set_up()
+    done = host.call("dockerd", "-D", "---", "-v2")
+    assert done.returncode == 1
+    assert not (host.out / "argv").exists()
+
+
+def test_second_dockerd_is_refused_and_the_lock_ends_with_the_first(host: Host) -> None:
+    host.set_up()
+    host.program(host.root / "opt/skim/bin/rkt", "#!/bin/sh\necho up\nread line\nexit 0\n")
+    first = subprocess.Popen([host.root / "opt/skim/bin/dockerd"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "up\n"
+    (host.state / "pod-uuid").write_text("11111111-1111-4111-8111-111111111111")
+    second = host.call("dockerd")
+    assert second.returncode == 1
+    assert "running already" in second.stderr
+    # The refused start's ExecStopPost= must not touch the pod of the first.
+    assert host.call("collect-pods", "--ended").returncode == 0
+    assert (host.state / "pod-uuid").exists()
+    first.communicate("go\n")
+    assert host.call("dockerd").returncode == 0
+
+
+def test_left_over_pod_is_set_aside(host: Host) -> None:
+    host.set_up()
+    uuid = "11111111-1111-4111-8111-111111111111"
+    (host.state / "pod-uuid").write_text(uuid)  # without a newline, as rkt writes it
+    assert host.call("dockerd").returncode == 0
+    assert not (host.state / "pod-uuid").exists()
+    assert [path.name for path in (host.state / "old").iterdir()] == [uuid]
+    assert (host.out / "argv").exists()
+
+
+def test_collect_removes_the_pod_that_ended_and_relinks(host: Host) -> None:
+    uuid = "22222222-2222-4222-8222-222222222222"
+    (host.root / "var/lib/rkt/pods/run" / uuid).mkdir()
+    (host.state / "pod-uuid").write_text(uuid)
+    (host.run / "docker").symlink_to(uuid)
+    assert host.call("collect-pods", "--ended").returncode == 0
+    assert host.argv() == ["rm", uuid]
+    assert os.readlink(host.run / "docker") == "engine"
+    assert list((host.state / "old").iterdir()) == []
+
+
+def test_collect_tries_again_what_failed_and_forgets_what_is_gone(host: Host) -> None:
+    kept, gone = "33333333-3333-4333-8333-333333333333", "44444444-4444-4444-8444-444444444444"
+    (host.root / "var/lib/rkt/pods/exited-garbage" / kept).mkdir(parents=True)
+    for uuid in (kept, gone):
+        (host.state / "old" / uuid).touch()
+    (host.out / "fails").touch()
+    done = host.call("collect-pods")
+    assert done.returncode == 1
+    assert kept in done.stderr
+    assert [path.name for path in (host.state / "old").iterdir()] == [kept]
+    (host.out / "fails").unlink()
+    assert host.call("collect-pods").returncode == 0
+    assert list((host.state / "old").iterdir()) == []
+
+
+@pytest.mark.parametrize(("result", "counted"), [("success", False), ("exit-code", True)])
+def test_only_failures_count_for_the_start_limit(host: Host, result: str, counted: bool) -> None:
+    host.program(host.root / "bin/systemctl", FAKE)
+    path = f"{host.root}/bin:{os.environ['PATH']}"
+    host.call("collect-pods", "--ended", environment={"PATH": path, "SERVICE_RESULT": result, "SKIM_UNIT": "docker.service"})
+    assert (host.out / "argv").exists() is not counted
+    if not counted:
+        assert host.argv() == ["reset-failed", "docker.service"]
+
+
+def test_collect_with_nothing_there(host: Host) -> None:
+    assert host.call("collect-pods").returncode == 0
+    assert host.call("collect-pods", "--ended").returncode == 0
+    assert not (host.out / "argv").exists()

@@ -1,0 +1,353 @@
+"""`skim`: its texts, and setup and remove from end to end against fake programs of the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from appc.errors import UserError
+from engine import __main__ as command
+from engine import before, host, plugins, status
+from engine.configuration import parse_configuration
+from engine.layout import Layout
+from engine.mount_units import mount_units, unit_name
+from engine.record import Engine, Image, engine_text, parse_engine
+from engine.remove import remove
+from engine.setup import setup
+
+ROOT = Path(__file__).parents[2]
+DIGEST = "0123456789abcdef" * 2
+
+
+def image(role: str, libraries: str = "") -> Image:
+    return Image(
+        id=f"sha512-{role:0<64}", name=f"skim/{role}", version="26.1.5+dfsg1-9+b4", tree=f"deps-sha512-{role}", libraries=libraries
+    )
+
+
+ENGINE = Engine(stage1=image("1"), containerd=image("c", DIGEST), docker=image("d", "f" * 32))
+
+
+def test_engine_record_survives_the_shell() -> None:
+    odd = ENGINE._replace(docker=ENGINE.docker._replace(version="1'; touch /x; '"))
+    assert parse_engine(engine_text(odd)) == odd
+    done = subprocess.run(["sh", "-c", engine_text(odd) + 'printf %s "$DOCKER_VERSION"'], capture_output=True, text=True, check=True)
+    assert done.stdout == odd.docker.version
+
+
+@pytest.mark.parametrize("text", ["", "DOCKER_ID=x\n", "DOCKER_ID='x\n", "nonsense\n"])
+def test_damaged_record_says_what_to_do(text: str) -> None:
+    with pytest.raises(UserError, match="skim setup"):
+        parse_engine(text)
+
+
+def test_configuration_names_every_problem_with_its_line() -> None:
+    with pytest.raises(UserError) as caught:
+        parse_configuration("STAGE1_IMAGE=relative.aci\n# fine\nKERNEL=/x\nrm -rf\nDOCKER_IMAGE='/a\n", "docker.conf")
+    assert [part.partition(":")[0].strip() for part in caught.value.message.removeprefix("docker.conf: ").split("; ")] == [
+        "line 1",
+        "line 3",
+        "line 4",
+        "line 5",
+    ]
+
+
+def test_configuration_as_shipped() -> None:
+    text = (ROOT / "host-units/docker.conf").read_text().replace("@PREFIX@", "/opt/skim")
+    assert parse_configuration(text, "x").docker == "/opt/skim/images/docker.aci"
+    with pytest.raises(UserError, match="CONTAINERD_IMAGE is missing"):
+        parse_configuration("STAGE1_IMAGE=/a\nDOCKER_IMAGE=/b\n", "x")
+
+
+def test_mount_units_share_libraries_of_the_same_digest() -> None:
+    assert len(mount_units(ENGINE)) == 4
+    shared = ENGINE._replace(docker=ENGINE.docker._replace(libraries=DIGEST))
+    assert sorted(mount_units(shared)) == [
+        "run-skim-engine-containerd.mount",
+        "run-skim-engine-docker.mount",
+        f"run-skim-lib-{DIGEST}.mount",
+    ]
+    bare = ENGINE._replace(docker=image("d"), containerd=image("c"))
+    assert not [name for name in mount_units(bare) if "lib" in name]
+
+
+def test_mount_units_pass_systemd(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name, text in mount_units(ENGINE).items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", *tmp_path.iterdir()], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unit_name_as_systemd_escapes_it() -> None:
+    if shutil.which("systemd-escape") is None:
+        pytest.skip("systemd-escape is not installed")
+    for path in ("/run/skim/engine/docker", "/run/skim/lib/a-b"):
+        done = subprocess.run(["systemd-escape", "--path", "--suffix=mount", path], capture_output=True, text=True, check=True)
+        assert unit_name(path) == done.stdout.strip()
+
+
+def test_front_door(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"skim {tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n"
+    assert command.main(["--help"]) == 0
+    assert "systemctl start docker" in capsys.readouterr().out
+    for words in ([], ["set-up"], ["setup", "now"]):
+        with pytest.raises(UserError, match="skim --help"):
+            command.main(words)
+
+
+# A host: systemctl and rkt write down what they are asked and do the little that setup looks at.
+SYSTEMCTL = """#!/bin/sh
+echo "systemctl $*" >>"@/log"
+case "$1" in
+is-active) cat "@/active-$2" 2>/dev/null || { echo inactive; exit 3; } ;;
+is-enabled) [ -e "@/enabled-$2" ] ;;
+restart) [ ! -e "@/restart-fails" ] || { echo "Job failed." >&2; exit 1; } ;;
+esac
+"""
+RKT = """#!/bin/sh
+echo "rkt $*" >>"@/log"
+case "$1 $2" in
+"fetch "*) [ ! -e "@/fetch-fails" ] || { echo "run: bad image" >&2; exit 254; }
+    for path; do :; done; basename "$path" .aci | sed 's/^/sha512-/' ;;
+"image list") cat "@/images" 2>/dev/null || : ;;
+"image cat-manifest") for key; do :; done
+    printf '{"acKind":"ImageManifest","acVersion":"0.8.11","name":"skim/%s","labels":[{"name":"version","value":"1.2"}],
+     "annotations":[{"name":"skim/libraries","value":"%s"}]}' "${key#sha512-}" "$(cat "@/digest")" ;;
+esac
+"""
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    layout = Layout(root=str(tmp_path))
+    monkeypatch.setattr(host, "require_root", lambda command: None)
+    monkeypatch.setattr(before, "_group_exists", lambda group: True)
+    for directory in ("run/systemd/system", "run/skim/engine", "etc/systemd/system", "etc/skim", "var/lib", "usr/local"):
+        (tmp_path / directory).mkdir(parents=True)
+    lines = []
+    for role in ("stage1", "containerd", "docker"):
+        (tmp_path / f"{role}.aci").write_text(role)
+        lines.append(f"{role.upper()}_IMAGE={tmp_path}/{role}.aci\n")
+        tree = tmp_path / f"var/lib/rkt/cas/tree/deps-{role}"
+        tree.mkdir(parents=True)
+        (tree / "image").write_text(f"sha512-{role}")
+        (tree / "rendered").touch()
+    (tmp_path / "etc/skim/docker.conf").write_text("".join(lines))
+    (tmp_path / "digest").write_text(DIGEST)
+    programs = {
+        "bin/systemctl": SYSTEMCTL,
+        "opt/skim/bin/rkt": RKT,
+        "opt/skim/libexec/collect-pods": '#!/bin/sh\necho "collect-pods $*" >>"@/log"\n',
+        "bin/systemd-sysusers": "#!/bin/sh\n",
+        "bin/systemd-tmpfiles": "#!/bin/sh\n",
+        "run/skim/engine/docker/usr/bin/docker": "#!/bin/sh\n",
+        "run/skim/engine/containerd/usr/bin/containerd": "#!/bin/sh\n",
+        "run/skim/engine/docker/usr/libexec/docker/cli-plugins/docker-compose": "#!/bin/sh\n",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text.replace("@", str(tmp_path)) if "$" in text else text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return layout
+
+
+def log(layout: Layout) -> list[str]:
+    path = Path(layout.root, "log")
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def unit_files(layout: Layout) -> dict[str, str]:
+    return {path.name: path.read_text() for path in Path(layout.units).iterdir() if path.is_file()}
+
+
+def test_setup(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    setup(layout)
+    asked = log(layout)
+    assert sorted(unit_files(layout)) == [
+        "run-skim-engine-containerd.mount",
+        "run-skim-engine-docker.mount",
+        f"run-skim-lib-{DIGEST}.mount",
+    ]
+    restarts = [line for line in asked if line.startswith("systemctl restart")]
+    assert restarts == [
+        f"systemctl restart run-skim-lib-{DIGEST}.mount",
+        "systemctl restart run-skim-engine-containerd.mount run-skim-engine-docker.mount",
+    ]
+    assert asked.index("systemctl daemon-reload") < asked.index(restarts[0])
+    assert "systemctl enable docker.service docker.socket" in asked
+    assert "systemctl start docker.socket" in asked
+    assert not [line for line in asked if line == "systemctl start docker.service"]
+    assert "DOCKER_ID=sha512-docker\n" in Path(layout.record).read_text()
+    assert Path(layout.roots).read_text().split() == ["sha512-stage1", "sha512-containerd", "sha512-docker"]
+    assert os.readlink(layout.way) == "engine"
+    link = Path(layout.at(plugins.DIRECTORY)) / "docker-compose"
+    assert os.readlink(link) == "/run/skim/docker/docker/usr/libexec/docker/cli-plugins/docker-compose"
+    assert "systemctl start docker" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_setup_again_changes_nothing(layout: Layout) -> None:
+    setup(layout)
+    log(layout)
+    units, record = unit_files(layout), Path(layout.record).read_text()
+    for name in units:
+        Path(layout.root, f"active-{name}").write_text("active\n")
+    setup(layout)
+    assert (unit_files(layout), Path(layout.record).read_text()) == (units, record)
+    assert not [line for line in log(layout) if line.startswith("systemctl restart")]
+
+
+def test_setup_mounts_anew_what_shows_a_tree_that_is_gone(layout: Layout) -> None:
+    setup(layout)
+    for name in unit_files(layout):
+        Path(layout.root, f"active-{name}").write_text("active\n")
+    Path(layout.at("/var/lib/rkt/cas/tree/deps-docker/rootfs")).mkdir()
+    log(layout)
+    setup(layout)
+    assert [line for line in log(layout) if line.startswith("systemctl restart")] == ["systemctl restart run-skim-engine-docker.mount"]
+
+
+def test_setup_that_fails_at_an_image_names_the_step(layout: Layout) -> None:
+    Path(layout.root, "fetch-fails").touch()
+    with pytest.raises(UserError, match=r"images into the store: .*bad image"):
+        setup(layout)
+    assert unit_files(layout) == {}
+    assert not Path(layout.record).exists()
+
+
+def test_setup_that_fails_at_the_mounts_leaves_the_former_engine(layout: Layout) -> None:
+    setup(layout)
+    units, record = unit_files(layout), Path(layout.record).read_text()
+    Path(layout.root, "digest").write_text("e" * 32)
+    Path(layout.root, "restart-fails").touch()
+    with pytest.raises(UserError, match="mounts of the installed engine"):
+        setup(layout)
+    assert (unit_files(layout), Path(layout.record).read_text()) == (units, record)
+
+
+def test_setup_that_cannot_run_the_programs_leaves_the_former_engine(layout: Layout) -> None:
+    setup(layout)
+    units = unit_files(layout)
+    Path(layout.root, "digest").write_text("e" * 32)
+    Path(layout.engine_root("docker"), "usr/bin/docker").write_text("#!/bin/sh\necho 'libz.so.1 not found' >&2\nexit 127\n")
+    with pytest.raises(UserError, match=r"libz\.so\.1 not found"):
+        setup(layout)
+    assert unit_files(layout) == units
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_setup_drops_the_former_libraries_once_nobody_needs_them(layout: Layout, running: bool) -> None:
+    setup(layout)
+    Path(layout.root, "digest").write_text("e" * 32)
+    if running:
+        Path(layout.root, "active-docker.service").write_text("active\n")
+    setup(layout)
+    assert (f"run-skim-lib-{DIGEST}.mount" in unit_files(layout)) is running
+    assert ("systemctl start docker.socket" in log(layout)[-6:]) is not running
+
+
+def test_setup_without_systemd_changes_nothing(layout: Layout) -> None:
+    os.rmdir(layout.at("/run/systemd/system"))
+    with pytest.raises(UserError, match="PID 1"):
+        setup(layout)
+    assert not Path(layout.state).exists()
+
+
+def test_setup_takes_over_from_a_containerd_of_the_host_and_remove_gives_back(layout: Layout) -> None:
+    Path(layout.root, "enabled-containerd.service").touch()
+    wants = Path(layout.at(before.ENABLING_LINKS[0]))
+    wants.parent.mkdir()
+    wants.symlink_to("/lib/systemd/system/docker.service")
+    setup(layout)
+    assert "systemctl disable containerd.service" in log(layout)
+    wants.unlink()  # what `systemctl disable docker.service` does
+    remove(layout)
+    assert "systemctl enable containerd.service" in log(layout)
+    assert os.readlink(wants) == "/lib/systemd/system/docker.service"
+
+
+def test_remove(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = Path(layout.at(plugins.DIRECTORY)) / "docker-mine"
+    setup(layout)
+    foreign.touch()
+    Path(layout.root, "active-docker.service").write_text("active\n")
+    log(layout)
+    remove(layout)
+    asked = log(layout)
+    assert asked.index("systemctl stop docker.socket docker.service") < asked.index("collect-pods --ended")
+    assert "docker is running: it is stopped now" in capsys.readouterr().out
+    assert unit_files(layout) == {}
+    assert not Path(layout.state).exists()
+    assert not os.path.lexists(layout.way)
+    assert list(foreign.parent.iterdir()) == [foreign]
+    assert "rkt image rm sha512-stage1 sha512-containerd sha512-docker" in asked  # the data directory was there before setup
+    assert not os.path.exists(layout.roots)
+    remove(layout)  # nothing is left to remove, and that is no error
+
+
+def test_remove_keeps_images_of_others(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(layout.data)
+    known = before.look(layout)
+    Path(layout.at("/var/lib/rkt/cas/tree/deps-web")).mkdir(parents=True)
+    Path(layout.state).mkdir()
+    Path(layout.before).write_text(json.dumps(known._asdict()))
+    Path(layout.record).write_text("DOCKER_ID=")  # damaged, which does not keep the rest from going
+    Path(layout.root, "images").write_text("skim/docker:26.1\nexample.com/web:1\n")
+    remove(layout)
+    assert "there are other images in it, such as example.com/web:1" in capsys.readouterr().out
+    assert Path(layout.data).is_dir()
+    Path(layout.state).mkdir()
+    Path(layout.before).write_text(json.dumps(known._asdict()))
+    Path(layout.root, "images").unlink()
+    remove(layout)
+    assert not Path(layout.data).exists()
+
+
+def test_interrupted_it_lets_rkt_clean_up(layout: Layout) -> None:
+    rkt = Path(layout.rkt)
+    rkt.write_text(f"#!/bin/sh\ntrap 'touch {layout.root}/cleaned; exit 1' TERM\ntouch {layout.root}/started\nsleep 20 & wait $!\n")
+    code = "from engine import __main__ as skim, host\nfrom engine.layout import Layout\nimport sys\n"
+    code += f"skim.main = lambda words: host.rkt(Layout(root={layout.root!r}), 'fetch')\nsys.exit(skim.run())"
+    skim = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while not Path(layout.root, "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    skim.terminate()
+    assert skim.communicate()[1] == "skim: interrupted\n"
+    assert skim.returncode == -signal.SIGTERM
+    assert Path(layout.root, "cleaned").exists()
+
+
+def test_status(layout: Layout) -> None:
+    assert status.look(layout).engine is None
+    assert "skim setup" in status.status_text(status.look(layout))
+    setup(layout)
+    Path(layout.root, "active-docker.service").write_text("active\n")
+    Path(layout.pod_uuid).write_text("55555555-5555-4555-8555-555555555555")
+    found = status.look(layout)
+    assert "active, pod 55555555" in status.status_text(found)
+    parsed = json.loads(status.status_json(found))
+    assert parsed["engine"]["docker"]["version"] == "1.2"
+    assert parsed["service"] == "active"
+    assert parsed["client"].endswith("engine/docker/usr/bin/docker")
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "engine", "upgrade"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 254
+    assert done.stderr == "skim: cannot do `upgrade` (`skim --help` lists what can be done)\n"

@@ -1,0 +1,38 @@
+"""What an image may say of its unit, and what is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from appc.errors import UserError
+from stage1_skim.dropin import check
+
+
+def test_a_drop_in_passes_unchanged() -> None:
+    text = "# why\n[Service]\nType=notify\nExecReload=/bin/kill -HUP \\\n  $MAINPID\n[Unit]\nAfter=time-sync.target\n"
+    assert check(text, "image a") == text
+
+
+def test_a_missing_line_end_is_added() -> None:
+    assert check("[Service]\nDelegate=yes", "image a") == "[Service]\nDelegate=yes\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[Service]\nExecStart=/bin/evil", r"image a, line 2 .*ExecStart= is set by the manifest"),
+        ("[Service]\n User = nobody", r"line 2 .*User="),
+        ("[Install]\nWantedBy=x", r"section \[Install\] is not one of"),
+        ("Type=notify", r"Type= stands before any section"),
+        ("[Service]\nnonsense", r"'nonsense' is neither a section nor a setting"),
+        ("[Unit]\nAfter=a \\", r"the last line is to be continued"),
+        ("[Service]\nDelegate=yes\n[Unit]\nBindsTo=x", r"line 4 .*BindsTo="),
+    ],
+)
+def test_what_cannot_be_is_named_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check(text, "image a")
+
+
+def test_a_continued_line_is_no_setting_of_its_own() -> None:
+    check("[Service]\nExecReload=/bin/echo \\\nUser=is-an-argument\n", "image a")
