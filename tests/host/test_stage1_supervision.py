@@ -215,7 +215,8 @@ class TestEnter:
     def test_signals_are_as_a_program_expects_them(self, pods_host: Host) -> None:
         with shared_pod(pods_host) as uuid:
             ignored = pods_host.check([RKT, "enter", uuid, "busybox", "grep", "SigIgn", "/proc/self/status"])
-            assert int(ignored.split()[1], 16) == 0
+            of_the_c_library = 0b11 << 31  # signals 32 and 33: it hides them from programs, which can neither ask for them nor set them
+            assert int(ignored.split()[1], 16) & ~of_the_c_library == 0
 
     def test_a_terminal(self, pods_host: Host) -> None:
         with shared_pod(pods_host) as uuid, pods_host.terminal([RKT, "enter", uuid, "busybox", "sh"], rows=20, columns=70) as terminal:

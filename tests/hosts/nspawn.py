@@ -97,15 +97,17 @@ class NspawnHost(Host):
 
     def wait_until_booted(self, *, timeout: float) -> None:
         until = time.monotonic() + timeout
-        writable = 0
+        seen, remounted = 0, False
         while time.monotonic() < until:
             pid = pid1_of(self.folder)
-            if pid is not None and pid != writable:
-                _make_cgroups_writable(pid)
-                writable = pid
+            if pid is not None and pid != seen:
+                seen, remounted = pid, _make_cgroups_writable(pid)
             if pid is not None and os.path.exists(f"/proc/{pid}/root/run/systemd/private"):
                 state = self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout).stdout.strip()
                 if state in ("running", "degraded"):
+                    if remounted:
+                        # systemd looks once, when it starts, which controllers it may use: without this their limits would be words.
+                        self.check(["systemctl", "daemon-reexec"])
                     return
             if self._guardian.poll() is not None:
                 break
@@ -160,8 +162,8 @@ def nsenter_argv(pid: int, argv: Sequence[str], environment: Mapping[str, str]) 
     return ["nsenter", f"--target={pid}", "--all", "--", "env", "-i", *(f"{name}={value}" for name, value in environment.items()), *argv]
 
 
-def _make_cgroups_writable(pid: int) -> None:
-    """systemd-nspawn mounts the controllers of control groups version 1 read only, and Docker writes to them."""
+def _make_cgroups_writable(pid: int) -> bool:
+    """Whether there was something to do: systemd-nspawn mounts the controllers of version 1 read only, and systemd and Docker use them."""
     targets = []
     for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
         fields = line.split()
@@ -170,6 +172,7 @@ def _make_cgroups_writable(pid: int) -> None:
     if targets:
         script = 'for group; do mount -o remount,bind,rw "$group"; done'
         subprocess.run(["nsenter", f"--target={pid}", "--mount", "--", "sh", "-c", script, "sh", *targets], check=True, capture_output=True)
+    return bool(targets)
 
 
 def session_groups(pid: int) -> list[Path]:
