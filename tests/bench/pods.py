@@ -23,7 +23,7 @@ DEAD_PODS = 500
 # The first thing that the app does is to say so; whoever started it reads that.
 _APP = "echo up > /tmp/up; trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done\n"
 
-_OURS = "/opt/skim/bin/rkt --insecure-options=image"
+OURS = "/opt/skim/bin/rkt --insecure-options=image"
 _FLY = "/root/peer/rkt --dir=/var/lib/peer --insecure-options=image"
 
 _UNTIL_UP = """
@@ -94,7 +94,7 @@ def run(install: Callable[[Path], None], progress: Callable[[str], None]) -> lis
         host.write("/srv/app/app", "#!/bin/busybox sh\n" + _APP, mode=0o755)
         host.push(write_image(Path(folder) / "app.aci", _APP), "/tmp/app.aci")
         host.push(write_image(Path(folder) / "short.aci", "exit 0\n", name="example.com/short"), "/tmp/short.aci")
-        ours = Side(host, _OURS, "/opt/skim/images/stage1-skim.aci", "/tmp/app.aci")
+        ours = Side(host, OURS, "/opt/skim/images/stage1-skim.aci", "/tmp/app.aci")
         scopes = Scopes(host, "/srv/app/app")
         one: Side = scopes
         if host.run("test -e /root/peer/rkt").status == 0:
@@ -131,9 +131,9 @@ def _starts(ours: Side, one: Side, scopes: Side, progress: Callable[[str], None]
 
 def _collection(host: Host, progress: Callable[[str], None]) -> Result:
     progress(f"leaving {DEAD_PODS} dead pods")
-    image = host.check(f"{_OURS} fetch --full /tmp/short.aci").strip()
-    host.check(f"for i in $(seq {DEAD_PODS}); do {_OURS} run {image} >/dev/null 2>&1 || exit 1; done", timeout=600)
-    gc = f"before=${{EPOCHREALTIME/./}}; {_OURS} gc --grace-period=0s >/dev/null 2>&1; echo $((${{EPOCHREALTIME/./}} - before))"
+    image = host.check(f"{OURS} fetch --full /tmp/short.aci").strip()
+    host.check(f"for i in $(seq {DEAD_PODS}); do {OURS} run {image} >/dev/null 2>&1 || exit 1; done", timeout=600)
+    gc = f"before=${{EPOCHREALTIME/./}}; {OURS} gc --grace-period=0s >/dev/null 2>&1; echo $((${{EPOCHREALTIME/./}} - before))"
     took = int(host.check(["bash", "-c", gc], timeout=600))
     left = host.check("ls -d /var/lib/rkt/pods/run/* /var/lib/rkt/pods/exited-garbage/* 2>/dev/null | wc -l").strip()
     if left != "0":

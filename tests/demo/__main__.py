@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import appliance
+from appc.image import parse_image_manifest
 from hosts.host import Host, HostError
 from hosts.nspawn import NspawnHost, lacking
 
@@ -66,7 +68,9 @@ def show(host: Host) -> None:
     host.check("systemctl start docker")
     print(f"done after {time.monotonic() - began:.1f} s")
 
-    shown(host, "docker version", lambda text: text.count("Version:") >= 2 and text.count(" 26.1") >= 2, "client and server 26.1")
+    version = engine_version(host)
+    versions = re.compile(rf"^ +Version: +{re.escape(version)}", re.MULTILINE)
+    shown(host, "docker version", lambda text: len(versions.findall(text)) >= 2, f"client and server {version}")
     shown(host, "systemctl status docker --no-pager", lambda text: "active (running)" in text, "an active docker.service")
 
     section("the pod's cgroups, in the order of their start")
@@ -84,6 +88,13 @@ def show(host: Host) -> None:
     client = host.check(WHERE_CLIENT).strip()
     print(f"{host.check('command -v docker').strip()} became {client}")
     require(client.startswith("/run/skim/") or "/opt/stage2/docker/rootfs/" in client, "a client out of the pod")
+
+
+def engine_version(host: Host) -> str:
+    """The release of the Docker in docker.aci, as `26.1`: what client and server have to say."""
+    manifest = parse_image_manifest(host.check("/opt/skim/bin/rkt image cat-manifest skim/docker"))
+    labels = {label.name: label.value for label in manifest.labels}
+    return ".".join(labels["version"].split(".")[:2])
 
 
 def cgroups(host: Host) -> str:
