@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
+from linux import inside
 from poddir import annotations as names
-from stage1_skim import rootfs
 
 if TYPE_CHECKING:
     from stage1_skim.pod import PodApp
@@ -66,7 +66,7 @@ def _resolve(app: PodApp, field: str, text: str, rows: list[list[str]]) -> int:
             return number
     elif text.startswith("/"):
         try:
-            status = os.stat(rootfs.outside(app.root, text))
+            status = os.stat(inside.outside(app.root, text))
         except OSError as error:
             raise UserError(
                 f'app "{app.name}": {field} {text!r} is the owner of a file that image {app.image.name} does not have: {error.strerror}'
@@ -86,7 +86,7 @@ def _resolve(app: PodApp, field: str, text: str, rows: list[list[str]]) -> int:
 def _database(root: str, path: str) -> list[list[str]]:
     """The rows of passwd(5) or group(5), split; empty where the image has none."""
     try:
-        with open(rootfs.outside(root, path), encoding="utf-8", errors="replace") as lines:
+        with open(inside.outside(root, path), encoding="utf-8", errors="replace") as lines:
             return [line.rstrip("\n").split(":") for line in lines if ":" in line]
     except OSError:
         return []

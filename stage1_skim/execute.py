@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from linux import mount
+from linux import inside, mount
 from linux.steps import reached
-from stage1_skim import rootfs, volumes
+from stage1_skim import volumes
 from stage1_skim.places import LIBRARIES_DIRECTORY, PUBLIC_DIRECTORY
 from stage1_skim.take_down import libraries_lock
 
@@ -93,7 +93,7 @@ def _make_empty_volume(empty: EmptyVolume) -> None:
 
 def _mount_volume(volume: VolumeMount) -> None:
     # Once more, now that what is above it is mounted: a volume may hold links as an image does, and they end inside the root as well.
-    target = volume.root + rootfs.resolve(volume.root, volume.path)
+    target = volume.root + inside.resolve(volume.root, volume.path)
     if os.path.isdir(volume.source):
         os.makedirs(target, mode=0o755, exist_ok=True)
     elif not os.path.lexists(target):

@@ -14,9 +14,9 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
+from linux import inside
 from poddir import annotations as names
 from poddir import layout
-from stage1_skim import rootfs
 from stage1_skim.places import PUBLIC_DIRECTORY
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ForeignImage(NamedTuple):
 
 def is_foreign(app: PodApp) -> bool:
     """Whether the image has a loader where distributions have theirs; one of aci-build's has it elsewhere."""
-    return not app.image.annotation(names.SKIM_LIBRARIES) and any(os.path.isfile(rootfs.outside(app.root, path)) for path in (GLIBC, MUSL))
+    return not app.image.annotation(names.SKIM_LIBRARIES) and any(os.path.isfile(inside.outside(app.root, path)) for path in (GLIBC, MUSL))
 
 
 def foreign_image(pod: Pod, app: PodApp) -> ForeignImage | None:
@@ -71,12 +71,12 @@ def check_program(app: PodApp, program: str) -> str | None:
     if app.image.annotation(names.SKIM_LIBRARIES):
         return None
     interpreter = _interpreter(app.root + program)
-    inside = os.path.isfile(rootfs.outside(app.root, interpreter)) if interpreter else False
-    if not interpreter or interpreter.startswith(PUBLIC_DIRECTORY + "/") or (inside and interpreter in (GLIBC, MUSL)):
+    own = os.path.isfile(inside.outside(app.root, interpreter)) if interpreter else False
+    if not interpreter or interpreter.startswith(PUBLIC_DIRECTORY + "/") or (own and interpreter in (GLIBC, MUSL)):
         return None
     needs = f'app "{app.name}": {program} of image {app.image.name} needs the loader {interpreter}'
     hint = "build the image with aci-build, which takes every program's loader and libraries along"
-    if inside:
+    if own:
         raise UserError(f"{needs}, which stage1_skim cannot make use the image's libraries", hint=hint)
     if not os.path.isfile(interpreter):
         raise UserError(f"{needs}, which neither the image nor the host has", hint=hint)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
+from linux import inside
 from poddir import annotations as names
 from stage1_skim import quoting, rootfs
 from stage1_skim.credentials import ROOT, Credentials, app_credentials
@@ -99,7 +100,7 @@ def command_line(pod: Pod, app: PodApp, command: tuple[str, ...], directory: str
     named = public if is_foreign(app) else ""
     if interpreter:
         path, *options = interpreter.words
-        first = public + rootfs.resolve(app.root, os.path.dirname(path)) + "/" + os.path.basename(path) if named else path
+        first = public + inside.resolve(app.root, os.path.dirname(path)) + "/" + os.path.basename(path) if named else path
         return public + interpreter.program, (first, *options, public + found, *command[1:])
     first = named + command[0] if command[0].startswith("/") else command[0]
     return public + found, (first, *command[1:])
@@ -117,7 +118,7 @@ def _public(pod: Pod, app: PodApp) -> str:
 
 def _working_directory(app: PodApp) -> str:
     wanted = app.app.working_directory or "/"
-    directory = rootfs.resolve(app.root, wanted)
+    directory = inside.resolve(app.root, wanted)
     if not os.path.isdir(app.root + directory):
         raise UserError(
             f'app "{app.name}": image {app.image.name} has no directory {wanted!r} to work in',
@@ -128,7 +129,7 @@ def _working_directory(app: PodApp) -> str:
 
 def _environment(pod: Pod, app: PodApp, credentials: Credentials, inherited: Mapping[str, str]) -> dict[str, str]:
     """The executor's variables (specification: ace.md), then the app's own; PATH leads into the image first and to the host after."""
-    home = rootfs.resolve(app.root, credentials.home)
+    home = inside.resolve(app.root, credentials.home)
     if home != "/" and os.path.isdir(app.root + home):
         home = os.path.join(pod.stable, app.name) + home
     else:
@@ -148,7 +149,7 @@ def _search_path(pod: Pod, app: PodApp) -> list[str]:
         way = os.path.join(pod.stable, provider.name)
         for element in image_path(provider):
             if element.startswith("/"):
-                elements[way + rootfs.resolve(provider.root, element)] = None
+                elements[way + inside.resolve(provider.root, element)] = None
     for element in image_path(app):
         elements[element] = None
     return list(elements)

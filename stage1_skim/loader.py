@@ -13,7 +13,7 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from stage1_skim import rootfs
+from linux import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,10 +72,10 @@ def _matching(root: str, folder: str, pattern: str) -> list[str]:
     import fnmatch
 
     try:
-        names = sorted(fnmatch.filter(os.listdir(rootfs.outside(root, folder)), pattern))
+        names = sorted(fnmatch.filter(os.listdir(inside.outside(root, folder)), pattern))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [path for path in (rootfs.outside(root, f"{folder}/{name}") for name in names) if os.path.isfile(path)]
+    return [path for path in (inside.outside(root, f"{folder}/{name}") for name in names) if os.path.isfile(path)]
 
 
 def conversions(library: bytes) -> bytes | None:

@@ -12,7 +12,8 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
-from stage1_skim import loader, rootfs
+from linux import inside
+from stage1_skim import loader
 from stage1_skim.elf import read_elf
 from stage1_skim.foreign import GLIBC, LOADER_CACHE, MUSL, OURS, VIEW
 from stage1_skim.layer import Layer
@@ -93,7 +94,7 @@ class Relocation:
     def _relocate_link(self, path: str) -> None:
         """An absolute link that leads to something in the image becomes relative."""
         target = os.readlink(self._root + path)
-        if target.startswith("/") and os.path.lexists(rootfs.outside(self._root, target)):
+        if target.startswith("/") and os.path.lexists(inside.outside(self._root, target)):
             self._layer.link(path, target)
 
     def _relocate_file(self, path: str, *, executable: bool) -> None:
@@ -142,8 +143,8 @@ class Relocation:
         absolute = [part for part in given if part.startswith("/")]
         if not absolute:
             return text.value
-        inside = {part: rootfs.resolve(self._root, part) for part in absolute}
-        here = {part: path for part, path in inside.items() if os.path.isdir(self._root + path)}
+        resolved = {part: inside.resolve(self._root, part) for part in absolute}
+        here = {part: path for part, path in resolved.items() if os.path.isdir(self._root + path)}
         short = {part: self._view + self._short_name(path) for part, path in here.items()}
         value = os.fsencode(":".join(short.get(part, part) for part in given if part in short or part not in absolute))
         if len(value) < text.room:
@@ -164,7 +165,7 @@ class Relocation:
     # -- loaders -----------------------------------------------------------------------------------------------------------------------
 
     def _make_glibc_loader(self) -> None:
-        with open(rootfs.outside(self._root, GLIBC), "rb") as file:
+        with open(inside.outside(self._root, GLIBC), "rb") as file:
             original = file.read()
         redirected = loader.redirect(original, os.fsencode(self._cache))
         if redirected is None:
@@ -177,23 +178,23 @@ class Relocation:
 
     def _make_musl_loader(self) -> None:
         """musl's loader reads its configuration from two directories above its own, as the program names it."""
-        self._layer.link(MUSL_LOADER, rootfs.resolve(self._root, MUSL))
-        file = rootfs.outside(self._root, _MUSL_PATH_FILE)
+        self._layer.link(MUSL_LOADER, inside.resolve(self._root, MUSL))
+        file = inside.outside(self._root, _MUSL_PATH_FILE)
         text = _MUSL_DIRECTORIES
         if os.path.isfile(file):
             with open(file, encoding="utf-8", errors="surrogateescape") as lines:
                 text = lines.read().replace("\n", ":")
         content = ":".join(self._view + self._plain(part) for part in text.split(":") if part.startswith("/"))
-        self._layer.write(rootfs.resolve(self._root, _MUSL_PATH_FILE), os.fsencode(content + "\n"))
+        self._layer.write(inside.resolve(self._root, _MUSL_PATH_FILE), os.fsencode(content + "\n"))
 
     def _libraries(self) -> dict[bytes, bytes]:
         """What the cache lists: all libraries of the loader's directories, by their files' names, then by their own (DT_SONAME)."""
         found = {os.path.basename(GLIBC).encode(): os.fsencode(self._view + GLIBC_LOADER)}
         sonames: dict[bytes, bytes] = {}
-        directories = [rootfs.resolve(self._root, item) for item in (*self._library_directories, *self._crowded_out)]
+        directories = [inside.resolve(self._root, item) for item in (*self._library_directories, *self._crowded_out)]
         for directory in dict.fromkeys(directories):
             for name in _names(self._root + directory):
-                path = rootfs.resolve(self._root, f"{directory}/{name}")
+                path = inside.resolve(self._root, f"{directory}/{name}")
                 soname = self._soname(path)
                 if soname is not None:
                     found.setdefault(os.fsencode(name), os.fsencode(self._view + path))
@@ -227,7 +228,7 @@ class Relocation:
             for line in file:
                 key, _, value = line.partition(b"=")
                 home = self._plain(os.fsdecode(value.strip()))
-                if key.strip() == b"home" and home.startswith("/") and os.path.isdir(rootfs.outside(self._root, home)):
+                if key.strip() == b"home" and home.startswith("/") and os.path.isdir(inside.outside(self._root, home)):
                     self._rewrite(path, line, b"home = " + os.fsencode(self._view + home) + b"\n")
                     return
 
@@ -243,11 +244,11 @@ class Relocation:
         """A path as the image's builder wrote it, also in an image that was exported from a relocated root."""
         if not path.startswith(IMAGES_DIRECTORY + "/"):
             return path
-        inside = "/" + path[len(IMAGES_DIRECTORY) + 1 :].partition("/")[2]
-        return self._earlier.get(inside, inside)
+        within = "/" + path[len(IMAGES_DIRECTORY) + 1 :].partition("/")[2]
+        return self._earlier.get(within, within)
 
     def _is_file(self, path: str) -> bool:
-        return os.path.isfile(rootfs.outside(self._root, path))
+        return os.path.isfile(inside.outside(self._root, path))
 
 
 def _names(directory: str) -> list[str]:
@@ -263,4 +264,4 @@ def _links(root: str, directory: str) -> dict[str, str]:
         paths = [f"{directory}/{name}" for name in os.listdir(root + directory)]
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {path: rootfs.resolve(root, path) for path in paths if os.path.islink(root + path)}
+    return {path: inside.resolve(root, path) for path in paths if os.path.islink(root + path)}

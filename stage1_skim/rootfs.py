@@ -1,5 +1,4 @@
-"""Paths inside an app's root: every symlink is resolved as if the root were `/`,
-so a link in an image never leads to a file of the host."""
+"""Programs inside an app's root, where a link in an image never leads to a file of the host."""
 
 from __future__ import annotations
 
@@ -7,41 +6,7 @@ import os
 import stat
 from typing import NamedTuple
 
-from appc.errors import UserError
-
-_MOST_LINKS = 40  # as the kernel's ELOOP
-
-
-def resolve(root: str, path: str) -> str:
-    """Where `path` (absolute, as the image writes it) leads inside `root`: an absolute in-image path free of links and dots.
-
-    What does not exist keeps its name, so the result can be made. Raises UserError for a loop of links.
-    """
-    pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    resolved: list[str] = []
-    links = 0
-    while pending:
-        part = pending.pop()
-        if part == "..":
-            del resolved[-1:]
-            continue
-        try:
-            target = os.readlink(os.path.join(root, *resolved, part))
-        except OSError:  # no link, or nothing at all: the name stands
-            resolved.append(part)
-            continue
-        links += 1
-        if links > _MOST_LINKS:
-            raise UserError(f"{path}: too many levels of symbolic links in the image")
-        if target.startswith("/"):
-            resolved.clear()
-        pending.extend(item for item in reversed(target.split("/")) if item not in ("", "."))
-    return "/" + "/".join(resolved)
-
-
-def outside(root: str, path: str) -> str:
-    """The host's path of an in-image path, links resolved inside `root`."""
-    return root + resolve(root, path)
+from linux.inside import outside, resolve
 
 
 def is_executable(root: str, path: str) -> bool:

@@ -28,10 +28,10 @@ def undo(uuid: str, directory: str) -> None:
     """All but the unit files, which `remove_units` removes when systemd has let go of them."""
     _unpoint_names(uuid)
     ways = public_directory(uuid)
-    for name in _entries(ways):
+    for name in entries(ways):
         _unmount_all(os.path.join(ways, name))
-        _remove_directory(os.path.join(ways, name))
-    _remove_directory(ways)
+        remove_directory(os.path.join(ways, name))
+    remove_directory(ways)
     _drop_libraries()
     _drop_views()
     unmount_volumes(uuid, directory)
@@ -62,7 +62,7 @@ def unmount_volumes(uuid: str, directory: str) -> None:
 def unit_files(directory: str, uuid: str) -> list[str]:
     """The names of the pod's units in `directory`."""
     suffixes = unit_suffixes(uuid)
-    return [name for name in _entries(directory) if name.endswith(suffixes)]
+    return [name for name in entries(directory) if name.endswith(suffixes)]
 
 
 def remove_units(directory: str, uuid: str) -> list[str]:
@@ -77,7 +77,7 @@ def remove_units(directory: str, uuid: str) -> list[str]:
 
 
 def _unpoint_names(uuid: str) -> None:
-    for name in _entries(PUBLIC_DIRECTORY):
+    for name in entries(PUBLIC_DIRECTORY):
         path = os.path.join(PUBLIC_DIRECTORY, name)
         try:
             if os.readlink(path) == uuid:
@@ -101,21 +101,21 @@ def _drop_libraries() -> None:
         return
     lock = libraries_lock()
     try:
-        for digest in _entries(LIBRARIES_DIRECTORY):
+        for digest in entries(LIBRARIES_DIRECTORY):
             if not _is_used(digest):
                 target = os.path.join(LIBRARIES_DIRECTORY, digest)
                 mount.unmount_below(target)
-                _remove_directory(target)
+                remove_directory(target)
     finally:
         os.close(lock)
 
 
 def _is_used(digest: str) -> bool:
-    for owner in _entries(PUBLIC_DIRECTORY):
+    for owner in entries(PUBLIC_DIRECTORY):
         ways = os.path.join(PUBLIC_DIRECTORY, owner)
         if owner == "lib" or os.path.islink(ways):
             continue
-        if any(os.path.isdir(os.path.join(ways, app, _LIBRARY_IN_IMAGE, digest)) for app in _entries(ways)):
+        if any(os.path.isdir(os.path.join(ways, app, _LIBRARY_IN_IMAGE, digest)) for app in entries(ways)):
             return True
     return False
 
@@ -127,15 +127,16 @@ def _drop_views() -> None:
         drop_unused()
 
 
-def _entries(directory: str) -> list[str]:
+def entries(directory: str) -> list[str]:
+    """The names in it, sorted; none if there is no such directory."""
     try:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def _remove_directory(path: str) -> None:
-    """Only if it is empty: what is mounted or was put there by somebody else stays."""
+def remove_directory(path: str) -> None:
+    """If it is there and empty: what is mounted or was put there by somebody else stays."""
     try:
         os.rmdir(path)
     except OSError as error:

@@ -5,7 +5,6 @@ A layer is made once for a rendered image and stays until that is gone; a view, 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from linux import mount
 from poddir import layout
 from stage1_skim.foreign import LOADER_CACHE, VIEW, read_text
 from stage1_skim.places import CACHES_DIRECTORY, IMAGES_DIRECTORY, LAYERS_DIRECTORY, PUBLIC_DIRECTORY
+from stage1_skim.take_down import entries, remove_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,12 +73,12 @@ def drop_unused() -> None:
         lock = _lock(IMAGES_DIRECTORY)
         try:
             used = set(_used_views())
-            for key in _entries(IMAGES_DIRECTORY):
+            for key in entries(IMAGES_DIRECTORY):
                 view = os.path.join(IMAGES_DIRECTORY, key)
                 if view not in used:
                     mount.unmount_below(view)
-                    _remove_directory(view)
-            for key in _entries(CACHES_DIRECTORY):
+                    remove_directory(view)
+            for key in entries(CACHES_DIRECTORY):
                 if not os.path.isdir(os.path.join(IMAGES_DIRECTORY, key)):
                     os.unlink(os.path.join(CACHES_DIRECTORY, key))
         finally:
@@ -88,18 +88,18 @@ def drop_unused() -> None:
 
 
 def _used_views() -> Iterator[str]:
-    for owner in _entries(PUBLIC_DIRECTORY):
+    for owner in entries(PUBLIC_DIRECTORY):
         ways = os.path.join(PUBLIC_DIRECTORY, owner)
         if ways in (IMAGES_DIRECTORY, CACHES_DIRECTORY) or os.path.islink(ways):
             continue
-        for app in _entries(ways):
+        for app in entries(ways):
             yield read_text(os.path.join(ways, app) + VIEW)
 
 
 def _drop_layers() -> None:
     lock = _lock(LAYERS_DIRECTORY)
     try:
-        for key in _entries(LAYERS_DIRECTORY):
+        for key in entries(LAYERS_DIRECTORY):
             directory = os.path.join(LAYERS_DIRECTORY, key)
             tree = read_text(os.path.join(directory, "tree")).partition(" ")[2]
             if not os.path.isdir(tree) and not os.path.ismount(os.path.join(IMAGES_DIRECTORY, key)):
@@ -205,19 +205,3 @@ def _lock(directory: str) -> int:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
-
-
-def _entries(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _remove_directory(path: str) -> None:
-    """What somebody put there stays, and the directory with it."""
-    try:
-        os.rmdir(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
-            raise

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
 from appc.pod import EMPTY_VOLUME_MODE, Volume
+from linux import inside
 from poddir import annotations as names
 from poddir import layout
-from stage1_skim import rootfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def _normal(path: str) -> str:
 
 
 def _planned(pod: Pod, app: PodApp, volume: Volume, path: str, *, read_only: bool, filled: bool = False) -> VolumeMount:
-    resolved = rootfs.resolve(app.root, path)
+    resolved = inside.resolve(app.root, path)
     if resolved == "/":
         raise UserError(f'app "{app.name}": volume {volume.name!r} cannot be mounted on the root of the image')
     empty = None

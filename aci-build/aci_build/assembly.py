@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aci_build import inroot
 from appc.errors import UserError
+from linux import inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Assembly:
     def add_chosen(self, recipe: Recipe, progress: Progress) -> None:
         """All that the recipe names. Raises UserError for what the source does not have."""
         for subtree in recipe.subtrees:
-            if not os.path.isdir(inroot.outer(self.material.root, inroot.resolve(self.material.root, subtree.origin))):
+            if not os.path.isdir(inroot.outer(self.material.root, inside.resolve(self.material.root, subtree.origin))):
                 raise UserError(f"the source has no directory {subtree.origin}, which recipe {recipe.file} asks for")
             self._place(subtree.origin, subtree.path)
         for program in recipe.programs:
@@ -97,7 +98,7 @@ class Assembly:
                 target = os.readlink(outside)
                 if not _stays_inside(path, target):
                     raise UserError(f"the link {path} leads out of the image, to {target}")
-                if not os.path.lexists(inroot.outer(self.rootfs, inroot.resolve(self.rootfs, path))):
+                if not os.path.lexists(inroot.outer(self.rootfs, inside.resolve(self.rootfs, path))):
                     raise UserError(
                         f"the link {path} leads to {target}, which is not in the image", hint="keep the target too, or leave out the link"
                     )
@@ -125,7 +126,7 @@ class Assembly:
     def _canonical(self, path: str) -> str:
         """Links on the way followed inside the source only; what `path` itself names may be a link."""
         parent, base = posixpath.split(path)
-        return posixpath.join(inroot.resolve(self.material.root, parent), base)
+        return posixpath.join(inside.resolve(self.material.root, parent), base)
 
     def _place(self, origin: str, path: str) -> None:
         """A file, link or whole directory of the source, at `path`."""

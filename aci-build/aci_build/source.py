@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aci_build import inroot
 from aci_build.debian import KEYRING, Mirror, Package, Suite, machine_mirror
 from appc.errors import UserError
+from linux import inside
 from linux.process import ProgramError, run
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _from_suite(recipe: Recipe, options: Options, scratch: str, progress: Progre
             parent, base = posixpath.split(line.removeprefix(".").rstrip("/"))
             if base:
                 if parent not in parents:
-                    parents[parent] = inroot.resolve(root, parent)
+                    parents[parent] = inside.resolve(root, parent)
                 owners[posixpath.join(parents[parent], base)] = name
     return Material(root=root, packages=packages, owners=owners, record={"kind": "debian", "suite": options.suite})
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appc.errors import UserError
+from linux.inside import outside, resolve
 from pod_directories import add_program
-from stage1_skim.rootfs import Interpreter, find_executable, outside, resolve, script_interpreter
+from stage1_skim.rootfs import Interpreter, find_executable, script_interpreter
 
 
 def test_absolute_link_stays_inside(tmp_path: Path) -> None:
