@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-from pathlib import Path
 
 from hosts.host import Host
 from running_pods import RKT, lingering, run_command, running
@@ -154,9 +153,14 @@ def test_a_pod_of_two_apps_on_a_terminal(pods_host: Host) -> None:
     remove(pods_host)
 
 
-def test_no_output_at_all(pods_host: Host, tmp_path: Path) -> None:
-    command = run_command("exit --stdout=null --stderr=null -- 0")
-    done = pods_host.run(command, environment={"RKT_EXPERIMENT_ATTACH": "true"})
-    if "unknown flag" not in done.stderr:
-        assert (done.status, done.stdout) == (0, "")
+def test_no_output_at_all(pods_host: Host) -> None:
+    given = {"RKT_EXPERIMENT_ATTACH": "true"}
+    for flags, seen in (("", True), ("--stdout=null --stderr=null", False)):
+        done = pods_host.run(run_command(f"exit {flags} -- 0"), environment=given)
+        uuid = pods_host.check("cat /tmp/uuid").strip()
+        assert done.status == 0, done.stderr
+        assert ("leaving" in done.stdout + done.stderr) == seen
+        written = f"_SYSTEMD_UNIT=rkt-{uuid}.scope + _SYSTEMD_UNIT=exit-rkt-{uuid}.service"  # our copy of it, or the app's own
+        journal = pods_host.check(f"journalctl --sync; journalctl -q -o cat --no-pager {written}")
+        assert ("leaving" in journal.splitlines()) == seen
         remove(pods_host)
