@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from .context import Context
     from .flags import FlagSet
+
+_PATIENCE = 5.0  # seconds
 
 DESCRIPTION = "Asks the stage1 of running pods to end them."
 
@@ -50,20 +53,32 @@ def execute(context: Context, flags: FlagSet, arguments: list[str]) -> int:
 
 
 def _stop(pod: Pod, *, force: bool) -> None:
-    if pod.after_run:
-        out(f"pod {quote(pod.uuid)} is already stopped")
-        return
-    if pod.state != pods.RUNNING:
+    if pod.state != pods.RUNNING and not pod.after_run:
         raise UserError(f"pod {quote(pod.uuid)} is not running")
-    sys.stdout.flush()
     try:
-        arguments = stop_arguments(read_stage1(pod.path), pod.uuid, force=force)
-        ended = run_entrypoint(arguments, directory=pod.path, env=os.environ)
+        arguments = _program_of_running(pod, force=force)
+        sys.stdout.flush()
+        ended = run_entrypoint(arguments, directory=pod.path, env=os.environ) if arguments else 0
         if ended != 0:
             raise UserError(status_text(ended))
     except (UserError, OSError) as error:
         raise Failure(f"error stopping {quote(pod.uuid)}") from error
-    out(quote(pod.uuid))
+    out(quote(pod.uuid) if arguments else f"pod {quote(pod.uuid)} is already stopped")
+
+
+def _program_of_running(pod: Pod, *, force: bool) -> list[str] | None:
+    """argv of its stage1's `stop`, which a pod that is just starting has some milliseconds later: None if the pod is not running.
+
+    Raises UserError.
+    """
+    until = time.monotonic() + _PATIENCE
+    while pod.state == pods.RUNNING:
+        arguments = stop_arguments(read_stage1(pod.path), pod.uuid, force=force)
+        if os.path.lexists(arguments[0]) or time.monotonic() > until:
+            return arguments
+        time.sleep(0.01)
+        pod.refresh()
+    return None
 
 
 def status_text(status: int) -> str:
