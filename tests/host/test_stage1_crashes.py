@@ -100,17 +100,6 @@ def test_killed_at_a_step_of_the_start(pods_host: Host, step: str) -> None:
     next_run_works(pods_host)
 
 
-@pytest.mark.parametrize("step", ["moved", "stage1-mounted", "exec", "planned", "units", "scope"])
-def test_stop_of_a_pod_that_is_just_starting(pods_host: Host, step: str) -> None:
-    command = run_command("first second").replace("exec ", f"SKIM_STOP_AT={step} ") + " >/dev/null 2>&1 </dev/null & run=$!"
-    wait = "until grep -q '^State:.T' /proc/$run/status; do sleep 0.02; done"
-    stop = f"{RKT} stop --uuid-file=/tmp/uuid & stop=$!; sleep 0.3; kill -CONT $run; wait $stop; echo $?; wait $run; echo ended"
-    assert pods_host.check(f"{command}; {wait}; {stop}", timeout=60).split()[1:] == ["0", "ended"]
-    uuid = pods_host.check("cat /tmp/uuid").strip()
-    assert "state=exited" in pods_host.check(f"{RKT} status {uuid}")
-    settled(pods_host, uuid)
-
-
 def test_many_kills_at_random(pods_host: Host) -> None:
     seed = int(os.environ.get("SKIM_TEST_SEED") or time.time_ns() % 10**9)
     print(f"repeat with SKIM_TEST_SEED={seed}")

@@ -123,6 +123,13 @@ class TestStop:
             pods_host.check(f"{RKT} rm {pod.uuid}")
             assert leftovers(pods_host, pod.uuid) == ""
 
+    def test_a_pod_whose_stage1_is_not_mounted_yet_is_waited_for(self, pods_host: Host) -> None:
+        with held_at(pods_host, "moved") as pod:
+            goes_on = f"sleep 0.3; kill -CONT {lock_holder(pods_host, pod.uuid)}"
+            assert pods_host.check(f"({goes_on}) & {RKT} stop {pod.uuid}").split() == [f'"{pod.uuid}"']
+            assert pod.finished(30)[0] == 0
+            assert pod.status()["state"] == "exited"
+
     def test_an_operator_stops_one_app(self, pods_host: Host) -> None:
         with running(pods_host, "first second") as pod:
             pods_host.check(["systemctl", "stop", pod.service("second")])
