@@ -38,10 +38,15 @@ demo: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## boot a throw-away host
 test: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## everything: linters, types, unit, golden, nspawn hosts, virtual machine
 	@$(MAKE) --no-print-directory lint
 	@$(PYTEST) --reruns 1 --only-rerun TimeoutExpired --only-rerun HostError --only-rerun TerminalError tests/unit tests/golden tests/host tests/vm
+	@$(MAKE) --no-print-directory test-stock
 
 .PHONY: test-stage1
 test-stage1: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## all that holds stage1_skim: its unit and golden tests, pods on a real systemd, and in a virtual machine
 	@$(PYTEST) tests/unit/test_layers.py $(wildcard tests/unit/test_stage1_*.py) tests/golden/test_stage1_plans.py tests/host/test_pods.py $(wildcard tests/host/test_stage1_*.py) tests/vm/test_stage1_fields.py
+
+.PHONY: test-stock
+test-stock: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## the same tests on a distribution's Docker and on ours; writes docs/stock.md
+	@SKIM_STOCK_PAGE=docs/stock.md $(PYTEST) --reruns 1 --only-rerun TimeoutExpired --only-rerun HostError --only-rerun TerminalError tests/stock
 
 .PHONY: check
 check: $(VENV)/.done ## the fast part: linters, types, unit and golden tests

@@ -29,8 +29,11 @@ HOST_PACKAGES = ("systemd", "systemd-sysv", "kmod", "iptables", "passwd", "login
 TEST_PACKAGES = ("busybox-static",)
 VM_PACKAGES = ("linux-image-cloud-amd64", "initramfs-tools", "udev", "openssh-server")
 STOCK_PACKAGES = ("docker.io", "containerd")
+# What people have around Docker on a host that they work on: shells and their completions, manual pages, other ways to become a user.
+PEOPLE_PACKAGES = ("bash-completion", "cron", "dbus", "fish", "iproute2", "man-db", "nftables", "procps", "sudo", "zsh")
 
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
+_LEFT_OUT_FOR_PEOPLE = tuple(pattern for pattern in _LEFT_OUT if "/man/" not in pattern)
 
 _EVERY_ROOT = r"""
 : > "$1/etc/machine-id"
@@ -66,11 +69,12 @@ class Flavour:
     packages: tuple[str, ...]
     before: str = ""
     after: str = _EVERY_ROOT
+    left_out: tuple[str, ...] = _LEFT_OUT
 
     @property
     def key(self) -> str:
         """Name and 16 hex digits over all that goes in; versions of packages are as the mirror had them on the day."""
-        text = json.dumps([FORMAT, self.suite, self.packages, _LEFT_OUT, self.before, self.after])
+        text = json.dumps([FORMAT, self.suite, self.packages, self.left_out, self.before, self.after])
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -94,7 +98,18 @@ DEBIAN12_VM_STOCK = Flavour(
     before=_VM_BEFORE,
     after=_EVERY_ROOT + _VM + _STOCK,
 )
-FLAVOURS = {flavour.name: flavour for flavour in (DEBIAN12, DEBIAN12_STOCK, DEBIAN13_STOCK, DEBIAN12_VM, DEBIAN12_VM_STOCK)}
+DEBIAN12_PEOPLE = Flavour(
+    name="debian12-people", suite="bookworm", packages=HOST_PACKAGES + TEST_PACKAGES + PEOPLE_PACKAGES, left_out=_LEFT_OUT_FOR_PEOPLE
+)
+DEBIAN12_PEOPLE_STOCK = Flavour(
+    name="debian12-people-stock",
+    suite="bookworm",
+    packages=HOST_PACKAGES + TEST_PACKAGES + PEOPLE_PACKAGES + STOCK_PACKAGES,
+    after=_EVERY_ROOT + _STOCK,
+    left_out=_LEFT_OUT_FOR_PEOPLE,
+)
+_ALL = (DEBIAN12, DEBIAN12_STOCK, DEBIAN12_PEOPLE, DEBIAN12_PEOPLE_STOCK, DEBIAN13_STOCK, DEBIAN12_VM, DEBIAN12_VM_STOCK)
+FLAVOURS = {flavour.name: flavour for flavour in _ALL}
 
 
 class BuildError(Exception):
@@ -134,7 +149,7 @@ def _build(flavour: Flavour, target: Path, *, log: Path, progress: cache.Progres
         "--format=directory",
     ]
     argv += [f"--include={','.join(flavour.packages)}", "--dpkgopt=force-unsafe-io"]
-    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT] + ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in flavour.left_out] + ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     argv += [f"--aptopt={option}" for option in sources.apt_options()]
     if flavour.before:
         argv += [f"--essential-hook={flavour.before}"]
