@@ -88,7 +88,8 @@ fi
 systemctl reset-failed 2>/dev/null
 systemctl start docker.socket docker.service
 docker image inspect busybox >/dev/null 2>&1 || {
-    mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && ln -sf busybox /tmp/image/bin/sh && tar -C /tmp/image -c . | docker import - busybox
+    mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && ln -sf busybox /tmp/image/bin/sh
+    tar -C /tmp/image -c . | docker import - busybox
 }
 docker ps -aq | xargs -r docker rm -f >/dev/null
 docker network prune --force >/dev/null

@@ -1,4 +1,4 @@
-"""docs/stock.md: every row of the comparison with a distribution's Docker, as a run found it. A pytest plugin; nothing in the page is by hand."""
+"""docs/stock.md: every row of the comparison with a distribution's Docker, as a run found it; nothing in the page is by hand."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Page:
 
 
 def _title(item: pytest.Function) -> str:
-    return (item.module.__doc__ or item.module.__name__).strip().splitlines()[0].rstrip(".")
+    return str(item.module.__doc__ or item.module.__name__).strip().splitlines()[0].rstrip(".")
 
 
 def _sentence(name: str) -> str:
@@ -86,11 +86,11 @@ def _sentence(name: str) -> str:
 
 def _result(report: pytest.TestReport) -> str:
     """What stands in a cell; empty for a phase that says nothing."""
-    reason = getattr(report, "wasxfail", "").removeprefix("reason: ").replace("|", "\\|").replace("\n", " ")
+    reason = str(getattr(report, "wasxfail", "")).removeprefix("reason: ").replace("|", "\\|").replace("\n", " ")
     if reason and report.skipped:
         return f"differs: {reason}"
     if report.failed:
         return "**failed**"
     if report.skipped:
-        return "skipped: " + (report.longrepr[2] if isinstance(report.longrepr, tuple) else "").removeprefix("Skipped: ")
+        return "skipped: " + (str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else "").removeprefix("Skipped: ")
     return "yes" if report.when == "call" else ""
