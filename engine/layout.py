@@ -37,7 +37,8 @@ class Layout(NamedTuple):
 
     @property
     def units(self) -> str:
-        return self.at("/etc/systemd/system")
+        """Ours: before a distribution's, after the administrator's own, so that a unit of ours can be masked (systemd.unit(5))."""
+        return self.at("/etc/systemd/system.attached")
 
     @property
     def state(self) -> str:

@@ -1,7 +1,8 @@
-"""The systemd mount units that keep the installed engine reachable, pod up or not. Pure: values to texts."""
+"""The systemd mount units that keep the installed engine reachable, pod up or not."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ def mount_units(engine: Engine, data: str = "/var/lib/rkt") -> dict[str, str]:
     }
 
 
-def is_ours(name: str) -> bool:
-    """Whether a file in the unit directory is one of these."""
-    return name.startswith(("run-skim-engine-", "run-skim-lib-")) and name.endswith(".mount")
+def present_units(directory: str) -> list[str]:
+    """Names of those that are in the unit directory, sorted; none where there is no such directory."""
+    if not os.path.isdir(directory):
+        return []
+    return sorted(
+        name for name in os.listdir(directory) if name.startswith(("run-skim-engine-", "run-skim-lib-")) and name.endswith(".mount")
+    )
 
 
 def library_units(names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from appc.errors import UserError
 from engine import before, host, plugins
-from engine.mount_units import is_ours
+from engine.mount_units import present_units
 from engine.progress import Progress
 from engine.record import read_engine
 from linux.mount import mounts_below
@@ -75,7 +75,7 @@ def _remove_pods(layout: Layout) -> None:
 
 
 def _remove_mounts(layout: Layout) -> None:
-    units = [name for name in sorted(os.listdir(layout.units)) if is_ours(name)]
+    units = present_units(layout.units)
     if units:
         host.systemctl("disable", "--now", *units)
     for name in units:

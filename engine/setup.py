@@ -10,7 +10,7 @@ from appc.errors import UserError
 from engine import before, host, images, plugins
 from engine.configuration import read_configuration
 from engine.layout import APPS
-from engine.mount_units import binds, is_ours, library_units, mount_units
+from engine.mount_units import binds, library_units, mount_units, present_units
 from engine.progress import Progress
 from engine.record import Engine, engine_text, read_engine, write_atomically
 from linux.process import run
@@ -100,8 +100,7 @@ def _keep(layout: Layout, *engines: Engine) -> None:
 
 
 def _present_units(layout: Layout) -> dict[str, str]:
-    names = [name for name in sorted(os.listdir(layout.units)) if is_ours(name)]
-    return {name: _content(os.path.join(layout.units, name)) or "" for name in names}
+    return {name: _content(os.path.join(layout.units, name)) or "" for name in present_units(layout.units)}
 
 
 def _write_units(layout: Layout, texts: dict[str, str]) -> list[str]:

@@ -96,7 +96,7 @@ check_sources() {
         case $kind in
         text | config | file) [ -f "$source" ] || missing="$missing $source" ;;
         tree) [ -d "$source" ] || missing="$missing $source" ;;
-        link | command) ;;
+        link | command | aside) ;;
         *) fail "$TABLE: no such kind: $kind" ;;
         esac
     done <<END
@@ -114,6 +114,12 @@ check_host() {
 install_entry() { # kind source destination mode
     if [ "$1" = command ] && has_other_command "${3##*/}"; then
         echo "install: ${3##*/} is there already; ours is $2"
+        return 0
+    fi
+    if [ "$1" = aside ]; then
+        # Once: what the administrator puts there later, such as a mask, is meant.
+        grep -qxF "aside $3" "$record" || clear_way "$3"
+        note aside "$3"
         return 0
     fi
     make_directory "$(dirname "$3")"

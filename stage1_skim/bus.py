@@ -132,6 +132,13 @@ class Message:
         _read(self._sd.sd_bus_message_read_basic(self.pointer, kind.encode(), ctypes.cast(ctypes.pointer(number), _pointer)))
         return number.value
 
+    def texts(self) -> Iterator[str]:
+        """The elements of an array of texts."""
+        self.enter("a", "s")
+        text = ctypes.c_char_p()
+        while _read(self._sd.sd_bus_message_read_basic(self.pointer, b"s", ctypes.cast(ctypes.pointer(text), _pointer))):
+            yield os.fsdecode(text.value or b"")
+
     def rows(self, contents: str) -> Iterator[Message]:
         """The structs of an array, this message being inside each in turn."""
         self.enter("a", f"({contents})")

@@ -87,6 +87,10 @@ def make_plan(pod: Pod, request: Request, *, streams: Callable[[str], units.Stre
     files: list[File] = []
     unit_files: list[File] = []
     warnings: list[str] = _ignored_by_pod(pod)
+    if request.host_units:
+        from stage1_skim import host_unit
+
+        warnings.extend(host_unit.warnings(request.host_units))
     for app, after in start_order(pod):
         commands = _commands(pod, app, request)
         by_launcher = any(command.launch.needs_launcher for command in commands.values())
@@ -108,7 +112,7 @@ def make_plan(pod: Pod, request: Request, *, streams: Callable[[str], units.Stre
         )
         apps.append(_app_plan(pod, app, main.launch, volumes.mounts))
         files.extend(_app_files(pod, app, service, commands, limits))
-        for name, text in (*own_sockets, (pod.service(app.name), units.service_unit(pod, app, service))):
+        for name, text in (*own_sockets, (pod.service(app.name), units.service_unit(pod, app, service, request.host_units.get(app.name)))):
             unit_files.append(File(path=os.path.join(UNIT_DIRECTORY, name), mode=0o644, text=text))
         warnings.extend(_loader_warnings(pod, app, commands))
         warnings.extend((*volumes.warnings, *given.warnings, *limits.warnings, *_ignored_fields(pod, app)))

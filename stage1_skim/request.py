@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
+from poddir import annotations as names
 from stage1_skim import sockets
 from stage1_skim.arguments import BOOLEAN, STRING
 from stage1_skim.cgroups import control_groups
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stage1_skim.arguments import Arguments
+    from stage1_skim.host_unit import HostUnit
     from stage1_skim.pod import Pod
 
 # Every flag of interface versions 1 to 6: those of a version that we do not claim are taken as well.
@@ -43,6 +45,7 @@ class Request(NamedTuple):
     rules: Rules
     metadata_url: str = ""
     sockets: tuple[sockets.InheritedSocket, ...] = ()
+    host_units: Mapping[str, HostUnit] = {}
 
 
 def read_request(given: Arguments, environment: Mapping[str, str], pod: Pod) -> Request:
@@ -57,7 +60,18 @@ def read_request(given: Arguments, environment: Mapping[str, str], pod: Pod) -> 
         # The pod's network is the host's, and so is the address of the metadata service.
         metadata_url=f"http://127.0.0.1:{_METADATA_PORT}/{token}" if token else "",
         sockets=sockets.inherited_sockets(environment) if any(map(sockets.is_socket_activated, pod.apps)) else (),
+        host_units=_host_units(pod),
     )
+
+
+def _host_units(pod: Pod) -> Mapping[str, HostUnit]:
+    if not any(app.entry.annotation(names.SKIM_HOST_UNIT) for app in pod.apps):
+        return {}
+    from stage1_skim.host_unit import read_host_units
+    from stage1_skim.systemd import Manager
+
+    with Manager() as manager:
+        return read_host_units(pod, manager)
 
 
 def refuse(given: Arguments) -> None:

@@ -11,7 +11,19 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from linux.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGWINCH, ignored_signals, read_signals, signal_descriptor
+from linux.signals import (
+    SIGCONT,
+    SIGHUP,
+    SIGINT,
+    SIGKILL,
+    SIGTERM,
+    SIGUSR1,
+    SIGUSR2,
+    SIGWINCH,
+    ignored_signals,
+    read_signals,
+    signal_descriptor,
+)
 from linux.steps import reached
 from poddir import layout
 from stage1_skim import systemd
@@ -49,7 +61,7 @@ class Supervisor:
             for app, service in self._services.items()
         }
         self._paths = frozenset(systemd.unit_path(unit).encode() for unit in (*self._services.values(), pod.scope))
-        wanted = {SIGHUP, SIGINT, SIGTERM} | ({SIGWINCH, SIGCONT} if output.terminal else set())
+        wanted = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2} | ({SIGWINCH, SIGCONT} if output.terminal else set())
         # A shell's background job is not to hear of Ctrl-C, nor what nohup started of the terminal's end.
         self._signals = signal_descriptor(tuple(sorted(wanted - (ignored_signals() - {SIGTERM}))))
         # Only a service of systemd is told by SIGHUP to reload; everybody else's terminal has gone away.
@@ -62,6 +74,7 @@ class Supervisor:
         self._scope_was_up = False
         self._stop_wanted = False
         self._reload_wanted = False
+        self._to_pass_on: list[int] = []
         self._stopping = False
         self._ready = False
         self._failure = 0
@@ -152,6 +165,9 @@ class Supervisor:
     def _do_what_signals_want(self, manager: Manager) -> None:
         if self._reload_wanted:
             self._reload(manager)
+        # What a program does with these is its own affair: whoever sends them to `rkt run` means the app that the others are there for.
+        while self._to_pass_on:
+            manager.kill_unit(self._services[self._pod.apps[-1].name], self._to_pass_on.pop(0), who="main")
         if self._terminal and self._terminal.kill_wanted and not self._stopping:
             self._stop(manager)
             for service in self._services.values():
@@ -209,7 +225,12 @@ class Supervisor:
             link = layout.supervisor_status(self._pod.directory)
             if not os.path.islink(link):
                 os.symlink(layout.SUPERVISOR_READY, link)
-            systemd.notify(f"READY=1\nSTATUS=pod {self._pod.uuid}: {', '.join(self._services)}")
+            systemd.notify(f"READY=1\nSTATUS={self._status()}")
+
+    def _status(self) -> str:
+        """What `systemctl status` of the unit that runs us shows: the pod, and what runs in it."""
+        apps = ", ".join(f"{app.name} {app.image.label('version') or ''}".rstrip() for app in self._pod.apps)
+        return f"{apps}; pod {self._pod.uuid}"
 
     def _stop(self, manager: Manager) -> None:
         """Stopping the scope first stops the apps that are bound to it, last one first; its SIGTERM to us then says nothing new."""
@@ -305,7 +326,7 @@ class Supervisor:
 
     @property
     def _wants_something(self) -> bool:
-        return self._reload_wanted or (self._wants_stop and not self._stopping)
+        return self._reload_wanted or bool(self._to_pass_on) or (self._wants_stop and not self._stopping)
 
     def _take_signals(self) -> None:
         for number in read_signals(self._signals):
@@ -313,6 +334,8 @@ class Supervisor:
                 self._resize()
             elif number == SIGCONT:
                 self._take_terminal_back()
+            elif number in (SIGUSR1, SIGUSR2):
+                self._to_pass_on.append(number)
             elif number == SIGHUP and not self._hang_up_stops:
                 self._reload_wanted = True
             else:

@@ -126,9 +126,9 @@ class Manager:
     def reset_failed(self, name: str) -> None:
         self._tell("ResetFailedUnit", "s", name, what=f"cannot reset {name}", tolerated=(_NO_SUCH_UNIT,))
 
-    def kill_unit(self, name: str, number: int) -> None:
-        """Send a signal to every process of the unit; no error where there is none."""
-        self._tell("KillUnit", "ssi", name, "all", number, what=f"cannot signal {name}", tolerated=(_NO_SUCH_UNIT, _NO_SUCH_PROCESS))
+    def kill_unit(self, name: str, number: int, *, who: str = "all") -> None:
+        """Send a signal to every process of the unit, or to its `main` one; no error where there is none."""
+        self._tell("KillUnit", "ssi", name, who, number, what=f"cannot signal {name}", tolerated=(_NO_SUCH_UNIT, _NO_SUCH_PROCESS))
 
     def daemon_reload(self) -> None:
         self._tell("Reload", "", what="cannot make systemd reload its units")
@@ -161,6 +161,15 @@ class Manager:
                     row.text("s")
                     row.text("o")
                 return found
+
+    def unit_files(self, unit: str) -> tuple[str, list[str]]:
+        """The unit's own file, "" where there is none, and its drop-ins in their order. Makes systemd load the unit."""
+        self._tell("LoadUnit", "s", unit, what=f"cannot load {unit}")
+        with self._bus.message(unit_path(unit), "org.freedesktop.DBus.Properties", "Get") as message:
+            message.append("ss", _UNIT, "DropInPaths")
+            with self._bus.call(message, f"cannot read the drop-ins of {unit}") as reply:
+                reply.enter("v", "as")
+                return self._text(unit, _UNIT, "FragmentPath"), list(reply.texts())
 
     def main_pid(self, service: str) -> int:
         """0 where there is none."""

@@ -8,6 +8,7 @@ from poddir import annotations as names
 from stage1_skim import dropin, quoting
 
 if TYPE_CHECKING:
+    from stage1_skim.host_unit import HostUnit
     from stage1_skim.launch import Launch
     from stage1_skim.pod import Pod, PodApp
 
@@ -52,8 +53,8 @@ class Service(NamedTuple):
     limits: tuple[str, ...]
 
 
-def service_unit(pod: Pod, app: PodApp, service: Service) -> str:
-    """Raises UserError for a drop-in that does not hold."""
+def service_unit(pod: Pod, app: PodApp, service: Service, host_unit: HostUnit | None = None) -> str:
+    """`host_unit` is the one of the host that the app stands for. Raises UserError for a drop-in that does not hold."""
     notify = _supports_notify(app)
     lines = [
         "# Written by stage1_skim for a pod; removed with it.",
@@ -82,6 +83,10 @@ def service_unit(pod: Pod, app: PodApp, service: Service) -> str:
     entry = app.entry.annotation(names.SKIM_UNIT)
     if entry:
         text += "\n# From the pod manifest.\n" + dropin.check(entry, f'app "{app.name}"')
+    if host_unit:
+        from stage1_skim.host_unit import drop_in_text
+
+        text += f"\n# From the host's {host_unit.name}.\n" + drop_in_text(host_unit)
     return text
 
 

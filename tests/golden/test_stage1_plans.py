@@ -12,6 +12,7 @@ import pytest
 from golden.golden import assert_golden
 from pod_directories import UUID, add_program, app_entry, app_root, app_section, image_manifest, make_pod
 from stage1_skim.cgroups import ControlGroups
+from stage1_skim.host_unit import HostUnit, UnitFile
 from stage1_skim.limits import Rules
 from stage1_skim.plan import Plan, make_plan
 from stage1_skim.pod import read_pod
@@ -51,7 +52,8 @@ def docker(directory: Path) -> Path:
             annotations={
                 "skim/pod-name": "docker",
                 "skim/path-from": "containerd",
-                "skim/unit": "[Service]\nSockets=docker.socket\nLogExtraFields=OBJECT_SYSTEMD_UNIT=docker.service\n",
+                "skim/unit": "[Service]\nSockets=docker.socket\n",
+                "skim/host-unit": "docker.service",
             },
         ),
         images={"containerd": containerd, "docker": engine},
@@ -150,15 +152,35 @@ def ignored(directory: Path) -> Path:
 
 PODS = [two_apps, docker, every_byte, not_root, restricted, ignored]
 
+DROP_IN = """\
+[Unit]
+After=postgresql.service
+[Service]
+Environment=HTTP_PROXY=http://127.0.0.1:3128
+ExecStart=
+ExecStart=/usr/bin/dockerd -H fd:// --debug
+MemoryMax=2G
+LimitNOFILE=\\
+# a comment between
+    4096
+Slice=big.slice
+"""
 
-def plan_of(pod: Path) -> Plan:
+
+def plan_of(directory: Path) -> Plan:
+    pod = read_pod(str(directory), UUID)
     streams = Streams(stdout="append:/proc/42/fd/9", stderr="append:/proc/42/fd/11")
     request = Request(
         inherited={"NOTIFY_SOCKET": "/run/systemd/notify"},
         rules=Rules(groups=ControlGroups(unified=True, controllers=frozenset(("cpu", "memory")))),
         sockets=(InheritedSocket(unit="web.socket", protocol="tcp", port=8443),),
+        host_units={
+            app.name: HostUnit(unit, (UnitFile(f"/etc/systemd/system/{unit}.d/10-limits.conf", DROP_IN),))
+            for app in pod.apps
+            if (unit := app.entry.annotation("skim/host-unit"))
+        },
     )
-    return make_plan(read_pod(str(pod), UUID), request, streams=lambda app: streams)
+    return make_plan(pod, request, streams=lambda app: streams)
 
 
 def everything(plan: Plan) -> str:

@@ -31,11 +31,11 @@ class Host:
         self.out = root / "out"
         self.state = root / "var/lib/skim"
         self.run = root / "run/skim"
-        for directory in ("out", "var/lib/skim/old", "run/skim", "opt/skim/bin", "lib/modules", "var/lib/rkt/pods/run"):
+        for directory in ("out", "var/lib/skim/old", "run/skim", "opt/skim/bin", "lib/modules", "etc/docker", "var/lib/rkt/pods/run"):
             (root / directory).mkdir(parents=True)
         for name in ("docker", "dockerd", "collect-pods"):
             text = (SOURCE / name).read_text().replace("@PREFIX@", f"{root}/opt/skim")
-            text = re.sub(r"(?<![\w.}])/(var/lib|run/skim|lib/modules)", rf"{root}/\1", text)
+            text = re.sub(r"(?<![\w.}])/(var/lib|run/skim|lib/modules|etc/docker)", rf"{root}/\1", text)
             self.program(root / "opt/skim/bin" / name, text)
         self.program(root / "opt/skim/bin/rkt", FAKE)
 
@@ -132,17 +132,47 @@ def test_dockerd_of_docker_service(host: Host) -> None:
         "HTTP_PROXY": "http://p:1",
     }
     assert host.call("dockerd", "-H", "fd://", environment=environment).returncode == 0
-    assert host.argv()[8:14] == [
+    assert host.argv()[8:15] == [
         "--annotation=skim/pod-name=docker",
-        "--annotation=skim/unit=[Service]\nLogExtraFields=OBJECT_SYSTEMD_UNIT=containerd.service",
+        "--annotation=skim/host-unit=containerd.service",
         DOCKER,
         "--name=docker",
         "--annotation=skim/path-from=containerd",
-        "--annotation=skim/unit=[Service]\nLogExtraFields=OBJECT_SYSTEMD_UNIT=docker.service\nSockets=docker.socket docker-tls.socket",
+        "--annotation=skim/host-unit=docker.service",
+        "--annotation=skim/unit=[Service]\nSockets=docker.socket docker-tls.socket",
     ]
-    assert host.argv()[14:] == ["--", "-H", "fd://"]
+    assert host.argv()[15:] == ["--", "-H", "fd://"]
     assert host.environment()["HTTP_PROXY"] == "http://p:1"
     assert "SKIM_UNIT" not in host.environment()
+
+
+def arguments_of_dockerd(host: Host, *arguments: str) -> list[str]:
+    assert host.call("dockerd", *arguments, environment={"SKIM_UNIT": "docker.service"}).returncode == 0
+    return host.argv()[host.argv().index("--") + 1 :]
+
+
+def test_dockerd_is_not_told_twice_where_to_listen(host: Host) -> None:
+    host.set_up()
+    configuration = host.root / "etc/docker/daemon.json"
+    configuration.write_text('{"debug": true}')
+    assert arguments_of_dockerd(host, "-H", "fd://", "a b") == ["-H", "fd://", "a b"]
+    configuration.write_text('{"hosts" : ["fd://", "tcp://127.0.0.1:2375"]}')
+    assert arguments_of_dockerd(host, "-H", "fd://", "--label=a b", *ODD[1:]) == ["--label=a b", *ODD[1:]]
+    assert arguments_of_dockerd(host, "--debug", "--host", "fd://") == ["--debug"]
+    assert arguments_of_dockerd(host, "fd://", "-H") == ["fd://", "-H"]
+    assert arguments_of_dockerd(host) == []
+    assert arguments_of_dockerd(host, "-H", "tcp://127.0.0.1:1") == ["-H", "tcp://127.0.0.1:1"]  # the user's own: dockerd's to judge
+    other = host.root / "other.json"
+    other.write_text("{}")
+    for given in ([f"--config-file={other}"], ["--config-file", str(other)]):
+        assert arguments_of_dockerd(host, "-H", "fd://", *given) == ["-H", "fd://", *given]
+
+
+@pytest.mark.parametrize("name", ["dockerd", "collect-pods"])
+def test_nobody_but_root_can_hold_the_lock(host: Host, name: str) -> None:
+    host.set_up()
+    host.call(name, *(["--ended"] if name == "collect-pods" else []))
+    assert (host.run / "docker.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_dockerd_without_kernel_modules(host: Host) -> None:

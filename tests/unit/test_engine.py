@@ -134,7 +134,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout = Layout(root=str(tmp_path))
     monkeypatch.setattr(host, "require_root", lambda command: None)
     monkeypatch.setattr(before, "_group_exists", lambda group: True)
-    for directory in ("run/systemd/system", "run/skim/engine", "etc/systemd/system", "etc/skim", "var/lib", "usr/local"):
+    for directory in ("run/systemd/system", "run/skim/engine", "etc/systemd/system.attached", "etc/skim", "var/lib", "usr/local"):
         (tmp_path / directory).mkdir(parents=True)
     lines = []
     for role in ("stage1", "containerd", "docker"):

@@ -59,7 +59,7 @@ def test_install_and_uninstall_leave_the_tree_as_it_was(source: Path, tmp_path: 
     assert os.readlink(target / "usr/local/bin/docker") == "/opt/skim/bin/docker"
     assert os.readlink(target / "opt/skim/bin/rkt") == "../lib/skim/rkt"
     assert (target / "opt/skim/lib/skim/_internal/libpython.so").exists()
-    assert "ExecStart=/opt/skim/bin/dockerd -H fd://" in (target / "etc/systemd/system/docker.service").read_text()
+    assert "ExecStart=/opt/skim/bin/dockerd -H fd://" in (target / "etc/systemd/system.attached/docker.service").read_text()
     assert (target / "opt/skim/bin/dockerd").stat().st_mode & 0o777 == 0o755
 
     done = run(source, "uninstall", DESTDIR=str(target))
@@ -192,7 +192,7 @@ def test_units_pass_systemd(source: Path, tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     assert run(source, "install", DESTDIR=str(tmp_path / "d"), PREFIX=f"{tmp_path}/p", BINDIR="/opt/bin").returncode == 0
     shutil.copytree(tmp_path / "d" / str(tmp_path).lstrip("/") / "p", tmp_path / "p", symlinks=True)  # where ExecStart= looks
-    units = tmp_path / "d/etc/systemd/system"
+    units = tmp_path / "d/etc/systemd/system.attached"
     done = subprocess.run(
         ["systemd-analyze", "verify", *[unit for unit in units.iterdir() if unit.suffix in (".service", ".socket")]],
         capture_output=True,
