@@ -270,7 +270,7 @@ def test_setup_without_systemd_changes_nothing(layout: Layout) -> None:
 def test_setup_takes_over_from_a_containerd_of_the_host_and_remove_gives_back(layout: Layout) -> None:
     Path(layout.root, "enabled-containerd.service").touch()
     wants = Path(layout.at(before.ENABLING_LINKS[0]))
-    wants.parent.mkdir()
+    wants.parent.mkdir(parents=True)
     wants.symlink_to("/lib/systemd/system/docker.service")
     setup(layout)
     assert "systemctl disable containerd.service" in log(layout)
