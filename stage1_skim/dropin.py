@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from appc.errors import UserError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SECTIONS = ("Unit", "Service")
+_BLANKS = " \t\n\r"  # what systemd strips; Python's own idea of a blank is wider
 
 # What the manifest's own fields say, or what holds the pod together: a drop-in that set these would make the manifest a lie.
 _OURS = {
@@ -32,31 +38,52 @@ _OURS = {
 def check(text: str, where: str) -> str:
     """The text, ending in a newline. Raises UserError naming `where` it came from and the line that cannot be."""
     section = ""
-    continued = False
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if continued:
-            continued = line.endswith("\\")
-            continue
-        if not line or line[0] in "#;":
-            continue
+    for number, line in _logical_lines(text, where):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
             if section not in _SECTIONS:
                 raise _error(where, number, f"section [{section}] is not one of [{'], ['.join(_SECTIONS)}]")
             continue
         name, equals, _ = line.partition("=")
-        name = name.strip()
+        name = name.rstrip(_BLANKS)
         if not equals or not name.isascii() or not name.isalnum():
             raise _error(where, number, f"{line!r} is neither a section nor a setting")
         if not section:
             raise _error(where, number, f"{name}= stands before any section")
         if name in _OURS[section]:
             raise _error(where, number, f"{name}= is set by the manifest's own fields")
-        continued = line.endswith("\\")
-    if continued:
-        raise _error(where, len(text.splitlines()), "the last line is to be continued")
     return text if text.endswith("\n") else text + "\n"
+
+
+def _logical_lines(text: str, where: str) -> Iterator[tuple[int, str]]:
+    """Settings and section headers with the numbers of their first lines, put together and stripped as systemd does it.
+
+    A comment does not end a continuation (config_parse in systemd's conf-parser.c). What else would end a line for systemd, or mean
+    nothing to it, is refused rather than imitated.
+    """
+    begun, first = "", 0
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        odd = next((character for character in line if (character < " " and character != "\t") or "\ud800" <= character <= "\udfff"), "")
+        if odd:
+            raise _error(where, number, f"{odd!r} cannot be in a unit")
+        if line.lstrip(_BLANKS).startswith(("#", ";")):
+            continue
+        first = first if begun else number
+        begun += line
+        if _is_continued(line):
+            begun = begun[:-1] + " "
+            continue
+        if whole := begun.strip(_BLANKS):
+            yield first, whole
+        begun = ""
+    if begun:
+        raise _error(where, len(text.splitlines()), "the last line is to be continued")
+
+
+def _is_continued(line: str) -> bool:
+    """A backslash at the very end, with none before it that makes it a letter like any other."""
+    return (len(line) - len(line.rstrip("\\"))) % 2 == 1
 
 
 def _error(where: str, number: int, what: str) -> UserError:

@@ -27,6 +27,18 @@ def test_a_missing_line_end_is_added() -> None:
         ("[Service]\nnonsense", r"'nonsense' is neither a section nor a setting"),
         ("[Unit]\nAfter=a \\", r"the last line is to be continued"),
         ("[Service]\nDelegate=yes\n[Unit]\nBindsTo=x", r"line 4 .*BindsTo="),
+        # None of these goes on after the backslash, so the next line is a setting of its own.
+        ("[Service]\nEnvironment=A=x\\\\\nUser=nobody\n", r"line 3 .*User="),
+        ("[Service]\nEnvironment=A=x\\ \nUser=nobody\n", r"line 3 .*User="),
+        ("[Service]\n# a comment \\\nUser=nobody\n", r"line 3 .*User="),
+        # And no line ends, no section begins here for systemd, though for Python they do.
+        ("[Service]\n#\u2028[Unit]\nUser=nobody\n", r"line 3 .*User="),
+        ("[Service]\n#\x0b[Unit]\nUser=nobody\n", r"line 2 .*'\\x0b' cannot be in a unit"),
+        ("[Service]\n\u00a0[Unit]\nUser=nobody\n", r"line 2 .*is neither a section nor a setting"),
+        ("[Service]\nEnvironment=A=x\rUser=nobody\n", r"line 2 .*'\\r' cannot be in a unit"),
+        ("[Service]\nEnvironment=A=x\x00User=nobody\n", r"line 2 .*'\\x00' cannot be in a unit"),
+        ("[Service]\nEnvironment=A=\ud800\n", r"line 2 .*'\\ud800' cannot be in a unit"),
+        ("[Service]\nEnvironment=A=x\\\n# between \n  y\nUser=nobody\n", r"line 5 .*User="),
     ],
 )
 def test_what_cannot_be_is_named_with_its_line(text: str, said: str) -> None:
@@ -36,3 +48,4 @@ def test_what_cannot_be_is_named_with_its_line(text: str, said: str) -> None:
 
 def test_a_continued_line_is_no_setting_of_its_own() -> None:
     check("[Service]\nExecReload=/bin/echo \\\nUser=is-an-argument\n", "image a")
+    check("[Service]\nExecReload=/bin/echo \\\n# a comment between\n; another \\\nUser=is-an-argument\n", "image a")
