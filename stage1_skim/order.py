@@ -18,6 +18,31 @@ class Turn(NamedTuple):
     after: tuple[str, ...]
 
 
+class Queue:
+    """The apps that wait for others while the pod starts, seen by its supervisor.
+
+    systemd alone knows the order but not the condition: with Requires= an app would also be restarted and stopped with the one before it,
+    and with anything less it is started after a failure too.
+    """
+
+    def __init__(self, pod: Pod) -> None:
+        self.waiting = {turn.app.name: frozenset(turn.after) for turn in start_order(pod) if turn.after}
+        self.came_up: set[str] = set()
+        self.given_up: set[str] = set()
+
+    def due(self) -> tuple[str, ...]:
+        """Those for which everything is up, or was and ended well. They are in the queue until whoever starts them takes them out."""
+        return tuple(app for app, after in self.waiting.items() if after <= self.came_up)
+
+    def give_up(self, ended: set[str]) -> bool:
+        """Take out those that wait for what has ended without ever coming up; false if there was none."""
+        hopeless = [app for app, after in self.waiting.items() if not ended.isdisjoint(after - self.came_up)]
+        for app in hopeless:
+            del self.waiting[app]
+        self.given_up.update(hopeless)
+        return bool(hopeless)
+
+
 def start_order(pod: Pod) -> tuple[Turn, ...]:
     """Every app after all that it comes after, else as listed. Raises UserError for a name that no app has, and for a circle.
 

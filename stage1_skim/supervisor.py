@@ -27,6 +27,7 @@ from linux.signals import (
 from linux.steps import reached
 from poddir import layout
 from stage1_skim import systemd
+from stage1_skim.order import Queue
 from stage1_skim.places import stop_request
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Supervisor:
         self._hang_up_stops = output.terminal is not None or _has_terminal()
         self._poll = select.poll()
         self._asked: dict[int, int] = {}
+        self._queue = Queue(pod)
         self._ended: set[str] = set()
         self._never_ran: list[str] = []
         self._started = False
@@ -80,7 +82,7 @@ class Supervisor:
         self._failure = 0
 
     def start(self) -> None:
-        """Put this process into the pod's scope, which starts the apps. Raises SystemdError; nothing was started then."""
+        """Put this process into the pod's scope, which starts the first apps. Raises SystemdError; nothing was started then."""
         if self._is_stop_requested():
             return
         try:
@@ -121,7 +123,8 @@ class Supervisor:
             pids=[os.getpid()],
             slice_name=self._pod.slice,
             description=f"supervisor of pod {self._pod.name or self._pod.uuid}",
-            wants=list(self._services.values()),
+            wants=[service for app, service in self._services.items() if app not in self._queue.waiting],
+            before=[self._services[app] for app in self._queue.waiting],
         )
 
     def _follow_patiently(self) -> list[int]:
@@ -150,6 +153,8 @@ class Supervisor:
             self._do_what_signals_want(manager)
             states = manager.states((*self._services.values(), self._pod.scope))
             self._record(manager, states)
+            if not self._stopping and (self._queue.give_up(self._ended) or self._start_next(manager, states)):
+                continue
             left = [service for app, service in self._services.items() if app not in self._ended]
             if not left:
                 self._settle(manager, states)
@@ -180,6 +185,10 @@ class Supervisor:
         self._notice_stop_by_others(states[self._pod.scope])
         for app, service in self._services.items():
             state = states[service]
+            if state.running:
+                self._queue.came_up.add(app)
+            if app in self._queue.waiting and not self._stopping:
+                continue
             # Until the pod is up a failure is a failure, whatever the unit would do about it later: who starts the pod hears of it at once.
             early = state.restarting and not self._ready
             if app in self._ended or not (state.ended or early):
@@ -196,6 +205,8 @@ class Supervisor:
                     else:
                         self._never_ran.append(app)
                     continue
+                if state.active == "inactive":
+                    self._queue.came_up.add(app)
                 self._write_status(app, process.status)
             if (early or state.active == "failed") and not self._stopping and not self._failure:
                 self._failure = process.status or _FAILED
@@ -203,6 +214,23 @@ class Supervisor:
                     self._say(f'app "{app}" {_ending(process)}{self._hints[app]}')
         if self._failure and not self._stopping and len(self._ended) < len(self._services):
             self._stop(manager)
+
+    def _start_next(self, manager: Manager, states: dict[str, UnitState]) -> bool:
+        """Start the apps that wait for nothing any more; false if there was none."""
+        due = self._queue.due()
+        for app in due:
+            service = self._services[app]
+            try:
+                # It has run already if only systemd's answer got lost the last time.
+                if states[service].load == "loaded" and not manager.has_run(service):
+                    manager.start_unit(service)
+            except systemd.ConnectionLostError:
+                raise
+            except systemd.SystemdError as error:
+                self._failure = self._failure or _FAILED
+                self._say(f'app "{app}" was not started: {error}')
+            del self._queue.waiting[app]
+        return bool(due)
 
     def _notice_stop_by_others(self, scope: UnitState) -> None:
         """`rkt stop`, or an operator's systemctl, stops the scope; what the apps exit with then is no failure."""
@@ -216,8 +244,7 @@ class Supervisor:
         if self._never_ran and not self._failure and not self._stopping:
             self._failure = _FAILED
             for app in self._never_ran:
-                load = states[self._services[app]].load
-                self._say(f'app "{app}" was not started: ' + ("what it comes after failed" if load == "loaded" else f"its unit is {load}"))
+                self._say(f'app "{app}" was not started: {self._why_not(app, states)}')
             if len(self._ended) < len(self._services):
                 self._stop(manager)
         elif not self._ready and not self._stopping and not self._failure:
@@ -231,6 +258,12 @@ class Supervisor:
         """What `systemctl status` of the unit that runs us shows: the pod, and what runs in it."""
         apps = ", ".join(f"{app.name} {app.image.label('version') or ''}".rstrip() for app in self._pod.apps)
         return f"{apps}; pod {self._pod.uuid}"
+
+    def _why_not(self, app: str, states: dict[str, UnitState]) -> str:
+        service = self._services[app]
+        if states[service].load != "loaded":
+            return f"its unit is {states[service].load}"
+        return "what it comes after failed" if app in self._queue.given_up else f"its unit's conditions say no (systemctl cat {service})"
 
     def _stop(self, manager: Manager) -> None:
         """Stopping the scope first stops the apps that are bound to it, last one first; its SIGTERM to us then says nothing new."""

@@ -84,9 +84,12 @@ class Manager:
         slice_name: str,
         description: str,
         wants: Sequence[str] = (),
+        before: Sequence[str] = (),
         properties: Sequence[tuple[str, str, object]] = (),
     ) -> None:
         """Put `pids` into a new transient scope; starting it starts the units that it `wants`. Does not wait for the job.
+
+        Units that it is only `before` are started by others; systemd remembers both for as long as there is the scope.
 
         `properties`: more of them, as name, D-Bus type and value.
         """
@@ -98,6 +101,7 @@ class Manager:
                     ("Slice", "s", slice_name),
                     ("CollectMode", "s", "inactive-or-failed"),
                     ("Wants", "as", wants),
+                    ("Before", "as", before),
                     ("PIDs", "au", pids),
                     *properties,
                 )
@@ -114,6 +118,10 @@ class Manager:
             if time.monotonic() > deadline:
                 raise SystemdError(f"{name} did not start within {seconds:.0f} s")
             time.sleep(_JOB_POLL_SECONDS)
+
+    def start_unit(self, name: str) -> None:
+        """Queue a start job."""
+        self._tell("StartUnit", "ss", name, "fail", what=f"cannot start {name}")
 
     def stop_unit(self, name: str) -> None:
         """Queue a stop job; a unit that systemd does not have is stopped already."""
@@ -174,6 +182,10 @@ class Manager:
     def main_pid(self, service: str) -> int:
         """0 where there is none."""
         return self._number(service, "MainPID", "u")
+
+    def has_run(self, service: str) -> bool:
+        """Whether it ever had a main process, since systemd has had the unit."""
+        return self._number(service, "ExecMainPID", "u") != 0
 
     def main_process(self, service: str) -> MainProcess:
         """Of a service that has ended, or is between two runs."""

@@ -39,7 +39,7 @@ class Command(NamedTuple):
 class Service(NamedTuple):
     """What a unit's text is made of. `by_launcher` is of all commands of the app, `limits` are lines.
 
-    `after` are units that must be up, `sockets` those that the app gets descriptors from.
+    `after` are services that come before, `requires` units that it cannot do without, `sockets` those that it gets descriptors from.
     """
 
     main: Command
@@ -48,6 +48,7 @@ class Service(NamedTuple):
     by_launcher: bool
     files: Files
     after: tuple[str, ...]
+    requires: tuple[str, ...]
     sockets: tuple[str, ...]
     streams: Streams
     limits: tuple[str, ...]
@@ -61,8 +62,9 @@ def service_unit(pod: Pod, app: PodApp, service: Service, host_unit: HostUnit | 
         "[Unit]",
         f"Description={quoting.description(_title(pod, app))}",
         f"BindsTo={pod.scope}",
-        f"After={' '.join((pod.scope, *service.after))}",
-        *([f"Requires={' '.join(service.after)}"] if service.after else []),
+        # Requires= of other apps would restart and stop this one with them; the supervisor starts it when they are up.
+        f"After={' '.join((pod.scope, *service.after, *service.requires))}",
+        *([f"Requires={' '.join(service.requires)}"] if service.requires else []),
         "CollectMode=inactive-or-failed",
         "",
         "[Service]",

@@ -52,11 +52,13 @@ class DockerHost:
         docker_host.check("docker ps -aq | xargs -r docker rm -f")
         return docker_host
 
-    @pytest.fixture
-    def counting(self, docker: Host) -> Host:
-        """A host with live-restore on and a container that counts."""
-        docker.write("/etc/docker/daemon.json", '{"live-restore": true}')
-        docker.check("systemctl reload docker && until docker info -f '{{.LiveRestoreEnabled}}' | grep -q true; do sleep 0.1; done")
+    @pytest.fixture(params=["true"])
+    def counting(self, docker: Host, request: pytest.FixtureRequest) -> Host:
+        """A host with live-restore on, or as the parameter says, and a container that counts."""
+        docker.write("/etc/docker/daemon.json", f'{{"live-restore": {request.param}}}')
+        docker.check(
+            f"systemctl reload docker && until docker info -f '{{{{.LiveRestoreEnabled}}}}' | grep -q {request.param}; do sleep 0.1; done"
+        )
         docker.check("rm -rf /tmp/count; mkdir -p /tmp/count")
         docker.check(["docker", "run", "-d", "--name", "counter", "-v", "/tmp/count:/count", "busybox", "/bin/sh", "-c", COUNTER])
         docker.wait_until("[ -s /tmp/count/n ]", timeout=10)
@@ -215,6 +217,20 @@ class DockerService(DockerHost):
         assert_counting(counting)
         assert pod_uuid(counting) == uuid
         assert counting.check("systemctl is-active docker").strip() == "active"
+
+    @pytest.mark.parametrize("counting", ["true", "false"], indirect=True)
+    def test_a_killed_containerd_is_back_and_dockerd_never_noticed(self, counting: Host) -> None:
+        """Without live-restore a dockerd that is stopped stops every container: it may not be restarted because containerd is."""
+        uuid = pod_uuid(counting)
+        dockerd, unit = main_pid(counting, f"docker-rkt-{uuid}.service"), f"containerd-rkt-{uuid}.service"
+        victim, started = main_pid(counting, unit), counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter")
+        counting.check(f"kill -9 {victim}")
+        counting.wait_until(f"p=$(systemctl show --value -p MainPID {unit}); [ $p != 0 ] && [ $p != {victim} ]", timeout=20)
+        counting.wait_until("docker exec counter /bin/busybox true", timeout=30)
+        assert main_pid(counting, f"docker-rkt-{uuid}.service") == dockerd
+        assert counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter") == started
+        assert_counting(counting)
+        assert counting.check("docker run --rm busybox /bin/busybox echo a new one") == "a new one\n"
 
     def test_a_killed_supervisor_fails_the_service_and_the_next_start_is_clean(self, docker: Host) -> None:
         old = pod_uuid(docker)

@@ -157,6 +157,22 @@ class TestOrder:
             after = pods.property(uuid, "front", "After").split()
             assert {f"store-rkt-{uuid}.service", f"other-rkt-{uuid}.service"} <= set(after)
 
+    @pytest.mark.parametrize("restart", ["no", "always"])
+    def test_nothing_is_started_after_an_app_that_never_became_ready(self, pods: FieldPods, restart: str) -> None:
+        unit = {"skim/unit": f"[Service]\nRestart={restart}\n"}
+        first = pods.shell("echo tries; exit 3", "first", image="notify", annotations=unit)
+        result = pods.run(first, pods.shell("echo second", "second"), pods.shell("echo third", "third"))
+        assert (result.status, result.lines) == (3, ["first: tries"])
+        assert 'app "first" failed with exit status 3' in result.stderr
+
+    def test_what_it_comes_after_is_named_where_it_never_ran(self, pods: FieldPods) -> None:
+        first = pods.shell("echo first", "first", annotations={"skim/unit": "[Unit]\nConditionPathExists=/nosuch\n"})
+        result = pods.run(first, pods.shell("echo second", "second"), pods.shell("echo third", "third"))
+        assert (result.status, result.stdout) == (1, "")
+        assert 'app "first" was not started: its unit\'s conditions say no' in result.stderr
+        for app in ("second", "third"):
+            assert f'app "{app}" was not started: what it comes after failed' in result.stderr
+
     def test_an_image_can_say_that_it_waits_for_nothing(self, pods: FieldPods) -> None:
         first = pods.shell("until [ -e /tmp/second-is-up ]; do sleep 0.05; done; systemd-notify --ready", "first", image="notify")
         second = pods.shell("touch /tmp/second-is-up", "second", image="after-nothing")

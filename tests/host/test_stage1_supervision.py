@@ -46,6 +46,7 @@ class TestStatuses:
 
     def test_an_app_that_its_unit_restarts(self, pods_host: Host) -> None:
         with running(pods_host, "again first") as pod:
+            after_it = pod.main_pid("first")
             for _ in range(3):
                 before = pod.main_pid("again")
                 pods_host.check(f"kill -9 {before}")
@@ -54,11 +55,30 @@ class TestStatuses:
                 )
             assert pod.process.poll() is None
             assert pod.status()["state"] == "running"
+            assert pod.main_pid("first") == after_it
             assert pod.stop().status == 0
             status, output = pod.finished()
             assert status == 0
             assert output.count("again: again is up") == 4
+            assert output.count("first: first is up") == 1
             assert pod.ends("first", "again")[-2:] == ["first", "again"]
+
+    def test_an_app_that_is_done_is_not_started_again_with_the_one_after_it(self, pods_host: Host) -> None:
+        with running(pods_host, "exit --name=prepares -- 0 --- again") as pod:
+            before = pod.main_pid("again")
+            pods_host.check(f"kill -9 {before}")
+            pods_host.wait_until(f"[ $(systemctl show --value -p NRestarts {pod.service('again')}) = 1 ]", timeout=20)
+            pods_host.wait_until(f"[ $(systemctl show --value -p MainPID {pod.service('again')}) != {before} ]", timeout=20)
+            assert pod.stop().status == 0
+            assert pod.finished()[1].count("prepares: leaving") == 1
+            assert pod.status()["app-prepares"] == "0"
+
+    def test_an_operator_ends_one_app_and_not_the_next(self, pods_host: Host) -> None:
+        with running(pods_host, "first second") as pod:
+            after_it = pod.main_pid("second")
+            pods_host.check(["systemctl", "stop", pod.service("first")])
+            assert pod.main_pid("second") == after_it
+            assert pod.process.poll() is None
 
     def test_status_and_list_while_it_runs(self, pods_host: Host) -> None:
         with running(pods_host, "first") as pod:
