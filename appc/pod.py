@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 KIND = "PodManifest"
 EMPTY_VOLUME_MODE = "0755"
+LARGEST_ID = 2**32 - 2  # of a user or group: 2**32 - 1 means "leave it" to Linux
 _POD = keyed(("acVersion", "acKind", "apps", "volumes", "isolators", "annotations", "ports", "userAnnotations", "userLabels"))
 _APP_ENTRY = keyed(("name", "image", "app", "readOnlyRootFS", "mounts", "annotations"))
 _IMAGE = keyed(("name", "id", "labels"))
@@ -171,12 +172,14 @@ def parse_volume(value: Json, path: str, problems: list[Problem]) -> Volume:
         read_only=fields.boolean("readOnly"),
         recursive=fields.boolean("recursive"),
         mode=fields.optional_string("mode"),
-        uid=fields.integer("uid"),
-        gid=fields.integer("gid"),
+        uid=fields.integer("uid", low=0, high=LARGEST_ID),
+        gid=fields.integer("gid", low=0, high=LARGEST_ID),
     )
     if volume.kind == "empty":
         if volume.source:
             fields.problem("source", "must not be set for an empty volume")
+        if volume.mode is not None and not is_mode(volume.mode):
+            fields.problem("mode", "must be octal digits up to 07777, such as 0755")
         return volume._replace(
             source=None,
             mode=EMPTY_VOLUME_MODE if volume.mode is None else volume.mode,
@@ -193,6 +196,12 @@ def parse_volume(value: Json, path: str, problems: list[Problem]) -> Volume:
             if name in fields.values:
                 fields.problem(name, "must not be set for a host volume")
     return volume
+
+
+def is_mode(text: str) -> bool:
+    """Whether these are the octal digits of permissions."""
+    digits = text.lstrip("0")
+    return text != "" and len(digits) <= 4 and all(digit in "01234567" for digit in digits)
 
 
 def _parse_app_entry(value: Json, path: str, problems: list[Problem]) -> RuntimeApp:

@@ -16,6 +16,8 @@ BLOCK = 512
 # A header that describes the next one (long names, attributes) may not be larger than this.
 MAX_EXTENSION = 1 << 20
 XATTR_RECORD = "SCHILY.xattr."
+_LATEST = 2**40  # seconds: a time that no file system has, and nanoseconds that utimensat(2) still takes
+_MAJORS, _MINORS = 1 << 12, 1 << 20  # Linux' device numbers
 
 FILE = "file"
 HARD_LINK = "hard link"
@@ -178,10 +180,10 @@ def _member(block: bytes, records: Mapping[str, bytes], long_name: bytes | None,
         gid=_decimal(records, "gid") if "gid" in records else _field(block[116:124], "gid"),
         # Only files have content, whatever the field says (as in Go).
         size=size if kind == FILE else 0,
-        mtime=_seconds(records["mtime"]) if "mtime" in records else _field(block[136:148], "mtime", signed=True),
+        mtime=_seconds(records["mtime"]) if "mtime" in records else _field(block[136:148], "mtime", limit=_LATEST, signed=True),
         link=link,
-        major=_field(block[329:337], "device number") if device else 0,
-        minor=_field(block[337:345], "device number") if device else 0,
+        major=_field(block[329:337], "device number", limit=_MAJORS) if device else 0,
+        minor=_field(block[337:345], "device number", limit=_MINORS) if device else 0,
         xattrs={key[len(XATTR_RECORD) :]: value for key, value in records.items() if key.startswith(XATTR_RECORD)}
         if records
         else _NO_XATTRS,
@@ -204,12 +206,12 @@ def _number(field: bytes) -> int:
     return int(text, 8) if text else 0
 
 
-def _field(field: bytes, what: str, *, signed: bool = False) -> int:
+def _field(field: bytes, what: str, *, limit: int = 2**63, signed: bool = False) -> int:
     try:
         number = _number(field)
     except ValueError:
         raise ArchiveError(f"the archive is damaged: a header's {what} is no number") from None
-    if number >= 2**63 or number < (-(2**63) if signed else 0):
+    if number >= limit or number < (-limit if signed else 0):
         raise ArchiveError(f"the archive is damaged: a header's {what} is out of range")
     return number
 
@@ -226,7 +228,7 @@ def _seconds(value: bytes) -> float:
         seconds = float(value.decode("ascii"))
     except ValueError:
         seconds = float("inf")
-    if not abs(seconds) < 2**40:
+    if not abs(seconds) < _LATEST:
         raise ArchiveError("the archive is damaged: an extended header's mtime is no number")
     return seconds
 

@@ -59,6 +59,8 @@ def read_engine(path: str) -> Engine | None:
             return parse_engine(file.read())
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError:
+        raise UserError("engine.env is damaged", hint="run `skim setup`") from None
 
 
 def write_atomically(path: str, text: str, mode: int = 0o644) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appc.names import is_ac_name
-from appc.pod import EMPTY_VOLUME_MODE, ExposedPort, Mount, Volume
+from appc.pod import EMPTY_VOLUME_MODE, LARGEST_ID, ExposedPort, Mount, Volume, is_mode
 
 from .output import quote
 from .times import parse_boolean
@@ -79,6 +79,11 @@ def _check_volume(found: Volume) -> None:
     if found.kind == "empty":
         if found.source:
             raise ValueError("source for empty volume must be empty")
+        if not is_mode(found.mode or ""):
+            raise ValueError(f"mode {quote(found.mode or '')} is not made of octal digits up to 07777")
+        for name, number in (("uid", found.uid), ("gid", found.gid)):
+            if not 0 <= (number or 0) <= LARGEST_ID:
+                raise ValueError(f"{name} {number} is not between 0 and {LARGEST_ID}")
     elif found.kind == "host":
         if not found.source:
             raise ValueError("source for host volume cannot be empty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Semaphore, Thread
@@ -37,17 +38,20 @@ def import_image(store: Store, path: str, *, verified: bool, devices: bool = Fal
             f'image "{path}" cannot be verified: signatures are not supported', hint="use --insecure-options=image to accept it unsigned"
         )
     try:
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for a writer
     except OSError as error:
         raise UserError(f"error opening ACI file: open {path}: {(error.strerror or str(error)).lower()}") from error
     try:
+        kind = os.fstat(source).st_mode
+        if not stat.S_ISREG(kind):
+            raise UserError(
+                f'image "{path}" is ' + ("a directory" if stat.S_ISDIR(kind) else "no file: a pipe or device cannot be an image")
+            )
         return _import(store, source, devices=devices, limits=limits)
     except ManifestError as error:
         raise UserError(f'image "{path}" is refused: {error}') from None
     except ArchiveError as error:
         raise ArchiveError(f'image "{path}" is refused: {error.message}', hint=error.hint) from None
-    except IsADirectoryError:
-        raise UserError(f'image "{path}" is a directory') from None
     except OSError as error:
         if error.filename is None:  # a call on a descriptor: no room, as a rule
             raise OSError(error.errno, f"write: {error.strerror}", store.directory) from None

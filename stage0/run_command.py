@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
@@ -14,6 +15,7 @@ from .prepare import create_pod, make_plan, prepare
 from .running import group_of_rkt, run_pod
 from .stage1 import RunOptions
 from .stage1_image import choose_stage1
+from .store import sync_directory
 
 if TYPE_CHECKING:
     from poddir.pods import Pod
@@ -88,5 +90,10 @@ def _save_uuid(pod: Pod, path: str) -> None:
     try:
         with open(path, "w", encoding="ascii") as file:
             file.write(pod.uuid)
+            file.flush()
+            # After a power cut, too: the pod's directory is on the disk from the start.
+            if os.path.isfile(path):
+                os.fsync(file.fileno())
+                sync_directory(os.path.dirname(os.path.realpath(path)))
     except OSError as error:
         raise Failure("error saving pod UUID to file") from error

@@ -27,6 +27,9 @@ def main() -> int:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"{name}: {error.filename or 'the host'}: {error.strerror or error}", file=sys.stderr)
+        return UserError.exit_code
 
 
 def _call(name: str, words: Sequence[str]) -> int:

@@ -7,13 +7,13 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
+from appc.pod import LARGEST_ID
 from linux import inside
 from poddir import annotations as names
 
 if TYPE_CHECKING:
     from stage1_skim.pod import PodApp
 
-_LARGEST_ID = 2**32 - 2  # (uid_t) -1 means "leave it" to Linux
 
 
 class Credentials(NamedTuple):
@@ -45,7 +45,7 @@ def app_credentials(app: PodApp) -> Credentials:
             raise
         gid = uid
     for number in app.app.supplementary_gids:
-        if not 0 <= number <= _LARGEST_ID:
+        if not 0 <= number <= LARGEST_ID:
             raise UserError(f'app "{app.name}": supplementaryGIDs: {number} is no group ID')
     row = next((row for row in users if len(row) > 5 and row[2] == str(uid)), None)
     return Credentials(
@@ -61,8 +61,8 @@ def _resolve(app: PodApp, field: str, text: str, rows: list[list[str]]) -> int:
     if text == "root":
         return 0
     if text.isascii() and text.isdigit():
-        number = int(text)
-        if number <= _LARGEST_ID:
+        number = _number(text)
+        if number is not None:
             return number
     elif text.startswith("/"):
         try:
@@ -74,13 +74,20 @@ def _resolve(app: PodApp, field: str, text: str, rows: list[list[str]]) -> int:
         return status.st_uid if field == "user" else status.st_gid
     else:
         for row in rows:
-            if row[0] == text and len(row) > 2 and row[2].isdigit():
-                return int(row[2])
+            if row[0] == text and len(row) > 2 and (number := _number(row[2])) is not None:
+                return number
     database = "/etc/passwd" if field == "user" else "/etc/group"
     raise UserError(
         f'app "{app.name}": {field} {text!r} is not in {database} of image {app.image.name}',
         hint=f"give --{field} as a number, or a name that the image has",
     )
+
+
+def _number(text: str) -> int | None:
+    """None for what no user or group can have."""
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(LARGEST_ID)):
+        return None
+    return number if (number := int(text)) <= LARGEST_ID else None
 
 
 def _database(root: str, path: str) -> list[list[str]]:

@@ -44,16 +44,18 @@ def main(words: Sequence[str]) -> int:
     if output.terminal:
         output.terminal.give(plan.apps[0].launch.credentials.uid)
     reached("planned")
+    supervisor = None
     try:
         execute.set_up(pod, plan)
         _write_pid()
         reached("pid")
-        supervisor = Supervisor(pod, output, _say)
-        supervisor.start()
-    except UserError:
-        take_down.remove_units(UNIT_DIRECTORY, uuid)
-        take_down.undo(uuid, pod.directory)
-        raise
+        prepared = Supervisor(pod, output, _say)
+        prepared.start()
+        supervisor = prepared
+    finally:
+        if supervisor is None:  # for whatever reason, a mistake of ours among them
+            take_down.remove_units(UNIT_DIRECTORY, uuid)
+            take_down.undo(uuid, pod.directory)
     status = supervisor.run()
     reached("ended")
     if pod.name:  # what outlives the pod, as a container does, still finds its programs by the name

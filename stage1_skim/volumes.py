@@ -111,10 +111,7 @@ def _empty_volume(source: str, volume: Volume, image_directory: str) -> EmptyVol
     if os.path.isdir(image_directory):
         status = os.stat(image_directory)
         return EmptyVolume(path=source, mode=status.st_mode & 0o7777, uid=status.st_uid, gid=status.st_gid, filled_from=image_directory)
-    try:
-        mode = int(volume.mode or EMPTY_VOLUME_MODE, 8)
-    except ValueError:
-        raise UserError(f"volume {volume.name!r}: {volume.mode!r} is no mode", hint="give octal digits, such as 0755") from None
+    mode = int(volume.mode or EMPTY_VOLUME_MODE, 8)
     return EmptyVolume(path=source, mode=mode, uid=volume.uid or 0, gid=volume.gid or 0, filled_from=None)
 
 

@@ -48,6 +48,20 @@ def test_a_scope_of_that_name_is_an_error_and_leaves_nothing(pods: FieldPods) ->
     pods.host.check(f"kill $(cat /tmp/sleep-pid); {RKT} rm {uuid}")
 
 
+def test_whatever_stops_a_start_leaves_nothing_and_says_so_in_one_line(pods: FieldPods) -> None:
+    """Beside fault 22: not only what stage1 itself foresaw."""
+    pods.write(
+        pods.shell("echo started", mounts=[{"volume": "v", "path": "/mnt"}]), volumes=[{"name": "v", "kind": "host", "source": "/srv"}]
+    )
+    uuid = pods.host.check(f"{RKT} --insecure-options=image prepare --quiet --pod-manifest=/tmp/pod.json").strip()
+    pods.host.check(f"mkdir {PODS}/prepared/{uuid}/pid")
+    done = pods.host.run(f"{RKT} run-prepared {uuid}")
+    assert (done.status, done.stdout, done.stderr) == (254, "", "run: pid: Is a directory\n")
+    assert pods.host.run(f"ls /run/systemd/system /run/skim | grep {uuid}").stdout == ""
+    assert pods.host.run(f"grep -e /run/skim/{uuid} -e rootfs/mnt /proc/self/mountinfo").stdout == ""
+    pods.host.check(f"rmdir {PODS}/run/{uuid}/pid; {RKT} rm {uuid}")
+
+
 def test_the_supervisor_is_in_the_scope_alone_with_the_lock_and_its_environment(pods: FieldPods) -> None:
     """Faults 23, 24, 29, 35, 37: no reload is needed, nothing is spawned, there are no FIFOs, `pid` is written once."""
     with pods.running(pods.shell("exec sleep 1000", "one"), pods.shell("exec sleep 1000", "two")) as uuid:

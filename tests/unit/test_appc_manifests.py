@@ -211,6 +211,29 @@ def test_empty_volumes_get_their_defaults_and_recursive_stays_unset() -> None:
     assert second.recursive is None and second.read_only is True
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("uid", -7),
+        ("uid", 99999999999),
+        ("gid", 2**32 - 1),
+        ("mode", ""),
+        ("mode", "rwx"),
+        ("mode", "0o755"),
+        ("mode", "10000"),
+        ("mode", "7" * 30),
+        ("mode", "²"),
+    ],
+)
+def test_owners_and_modes_that_no_directory_can_have(field: str, value: object) -> None:
+    document = json.loads(RKT_POD)
+    document["volumes"] = [{"name": "a", "kind": "empty", field: value}]
+    document["apps"][0]["mounts"] = [{"volume": "a", "path": "/x", "appVolume": document["volumes"][0]}]
+    with pytest.raises(ManifestError) as caught:
+        parse_pod_manifest(json.dumps(document))
+    assert {problem.path for problem in caught.value.problems} == {f"volumes[0].{field}", f"apps[0].mounts[0].appVolume.{field}"}
+
+
 def test_a_manifest_that_would_not_parse_is_not_written() -> None:
     entry = RuntimeApp(
         name="a", image=RuntimeImage(id="sha512-ab"), app=App(exec=("/a",), user="0", group="0", working_directory="relative")

@@ -60,6 +60,10 @@ REFUSED = {
     ),
     "attribute without a name": ([member("rootfs/x", pax_headers={"SCHILY.xattr.user.": "v"})], r'attribute "user\."'),
     "attribute too large": ([member("rootfs/x", pax_headers={"SCHILY.xattr.user.a": "v" * 65537})], r'attribute "user\.a"'),
+    "a time that no file has": (
+        [member("rootfs/x", mtime=2**62)],
+        "mtime is (out of range|no number)",
+    ),
     "negative size": ([member("rootfs/x", pax_headers={"size": "-5"})], "size is no number"),
 }
 
@@ -100,6 +104,19 @@ def test_what_ordinary_images_have_is_accepted(tmp_path: Path) -> None:
         (member("README"), b"outside of rootfs, as rkt allows"),
     )
     assert read(path) == ["rootfs", *(f"rootfs/{name}" for name in ("bin", "bin/busybox", "bin/sh", "bin/up", "bin/ls", "run/fifo", "run"))]
+
+
+@pytest.mark.parametrize(("major", "minor"), [(b"\0\0\x01\0\0\0\0", b"\0" * 7), (b"\0" * 7, b"\0\0\x7f\0\0\0\0"), (b"\0" * 7, b"\xff" * 7)])
+def test_a_device_number_that_linux_does_not_have(tmp_path: Path, major: bytes, minor: bytes) -> None:
+    """In base 256, where any number fits."""
+    data = bytearray(image_bytes(member("rootfs/null", tarfile.CHRTYPE)))
+    start = data.index(b"rootfs/null")
+    data[start + 329 : start + 345] = b"\x80" + major + b"\x80" + minor
+    data[start + 148 : start + 156] = b" " * 8
+    data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+    (tmp_path / "a.aci").write_bytes(data)
+    with pytest.raises(ArchiveError, match="device number is out of range"):
+        read(str(tmp_path / "a.aci"), devices=True)
 
 
 def test_devices_where_they_are_expected(tmp_path: Path) -> None:

@@ -347,6 +347,14 @@ def test_status(layout: Layout) -> None:
     assert parsed["client"].endswith("engine/docker/usr/bin/docker")
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"STAGE1_ID='", b"", b"STAGE1_ID=1"])
+def test_a_damaged_record_says_what_to_do(layout: Layout, content: bytes) -> None:
+    Path(layout.record).parent.mkdir(parents=True, exist_ok=True)
+    Path(layout.record).write_bytes(content)
+    with pytest.raises(UserError, match=r"engine\.env is damaged .*skim setup"):
+        status.look(layout)
+
+
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "engine", "upgrade"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 254

@@ -242,7 +242,8 @@ def test_concurrent_imports_of_one_image(tmp_path: Path) -> None:
 
 
 def test_a_directory_or_missing_file_is_one_line(store: Store, tmp_path: Path) -> None:
-    for path in (str(tmp_path), str(tmp_path / "missing.aci")):
+    os.mkfifo(tmp_path / "fifo.aci")
+    for path in (str(tmp_path), str(tmp_path / "missing.aci"), str(tmp_path / "fifo.aci"), "/dev/null"):
         with pytest.raises(UserError) as caught:
             import_image(store, path, verified=True)
         assert path in str(caught.value)

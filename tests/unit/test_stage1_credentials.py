@@ -56,7 +56,24 @@ def test_docker_image_without_the_group_takes_the_user(tmp_path: Path) -> None:
     assert (found.uid, found.gid) == (33, 33)
 
 
-@pytest.mark.parametrize(("field", "value"), [("user", "daemon"), ("group", "daemon"), ("user", "/missing"), ("user", "99999999999")])
+@pytest.mark.parametrize("number", ["²", "99999999999", "4294967295", "-1", "", "9" * 5000])
+def test_a_row_of_the_database_without_a_usable_number_is_none(tmp_path: Path, number: str) -> None:
+    with pytest.raises(UserError, match=r'app "a": user \'web\' is not in /etc/passwd of image'):
+        credentials(tmp_path, app_section("/x", user="web"), passwd=f"web:x:{number}:99::/:/bin/sh\n")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("user", "daemon"),
+        ("group", "daemon"),
+        ("user", "/missing"),
+        ("user", "99999999999"),
+        ("user", "4294967295"),
+        ("user", "²"),
+        ("group", "9" * 5000),
+    ],
+)
 def test_what_the_image_lacks_is_an_error_that_names_it(tmp_path: Path, field: str, value: str) -> None:
     assert "daemon" in Path("/etc/passwd").read_text()  # of the host: not asked
     with pytest.raises(UserError, match=rf'app "a": {field} \'{value}\''):

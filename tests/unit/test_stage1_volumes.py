@@ -103,7 +103,7 @@ def test_copying_keeps_what_a_file_is(tmp_path: Path) -> None:
     [
         ([{"volume": "v", "path": "/x"}], [], "dangling mount point '/x': volume 'v' not found"),
         ([{"volume": "v", "path": "/x"}], [{"name": "v", "kind": "host", "source": "/does/not/exist"}], "/does/not/exist does not exist"),
-        ([{"volume": "v", "path": "/x"}], [{"name": "v", "kind": "empty", "mode": "rwx"}], "'rwx' is no mode"),
+        ([{"volume": "v", "path": "/x"}], [{"name": "v", "kind": "empty", "mode": "rwx"}], "mode: must be octal digits"),
         ([{"volume": "v", "path": "/x/.."}], [{"name": "v", "kind": "host", "source": "/etc"}], "cannot be mounted on the root"),
     ],
 )
