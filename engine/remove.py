@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from appc.errors import UserError
 from engine import before, host, plugins
+from engine.alone import alone
 from engine.mount_units import present_units
 from engine.progress import Progress
 from engine.record import read_engine
@@ -24,6 +25,7 @@ _CENTURY = "876000h"
 _UNITS = ("docker.socket", "docker.service")
 
 
+@alone
 def remove(layout: Layout) -> None:
     """Raises UserError. May be run again, also after it failed half-way and where nothing was set up."""
     host.require_root("remove")
@@ -84,7 +86,7 @@ def _remove_mounts(layout: Layout) -> None:
     for path in (layout.way, f"{layout.run}/docker.lock"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    for directory in (f"{layout.run}/engine", f"{layout.run}/lib", layout.run):
+    for directory in (f"{layout.run}/engine", f"{layout.run}/lib", f"{layout.run}/.lock", layout.run):
         for name in os.listdir(directory) if os.path.isdir(directory) else []:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(directory, name))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from appc.errors import UserError
 from engine import before, host, images, plugins
+from engine.alone import alone
 from engine.configuration import read_configuration
 from engine.layout import APPS
 from engine.mount_units import binds, library_units, mount_units, present_units
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.mount_units import Bind
 
 
+@alone
 def setup(layout: Layout) -> None:
     """Raises UserError. Whatever fails, the engine that was active stays active."""
     host.require_root("setup")

@@ -1,4 +1,7 @@
-"""signalfd(2): signals as something to poll for, without the standard library's `signal`, whose enums are slow to import."""
+"""signalfd(2) and pidfd_open(2): signals, and ends of processes, as something to poll for.
+
+Without the standard library's `signal`, whose enums are slow to import.
+"""
 
 from __future__ import annotations
 
@@ -60,3 +63,16 @@ def read_signals(descriptor: int) -> list[int]:
         except BlockingIOError:
             return found
         found.append(int.from_bytes(record[:4], "little"))
+
+
+def process_descriptors(pids: list[int]) -> list[int]:
+    """One for every process, ready when that has ended (pidfd_open(2)); or none at all if one of them is gone already."""
+    found: list[int] = []
+    for pid in pids:
+        try:
+            found.append(os.pidfd_open(pid))
+        except OSError:  # gone (ESRCH), or 0 for a service between two processes (EINVAL)
+            for descriptor in found:
+                os.close(descriptor)
+            return []
+    return found

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stage1_skim.pod import PodApp
 
 
-
 class Credentials(NamedTuple):
     """What an app runs as. `user` and `home` are what the image calls them."""
 

@@ -10,7 +10,7 @@ from linux import inside, mount
 from linux.steps import reached
 from stage1_skim import volumes
 from stage1_skim.places import LIBRARIES_DIRECTORY, PUBLIC_DIRECTORY
-from stage1_skim.take_down import libraries_lock
+from stage1_skim.take_down import lock
 
 if TYPE_CHECKING:
     from stage1_skim.foreign import ForeignImage
@@ -135,14 +135,15 @@ def _point_name(pod: Pod) -> None:
 def _provide_library(library: Library) -> None:
     """The rendered image serves all pods that share the digest; a pod without overlay has only its own copy to offer."""
     target = os.path.join(LIBRARIES_DIRECTORY, library.digest)
-    lock = libraries_lock()
+    os.makedirs(LIBRARIES_DIRECTORY, mode=0o755, exist_ok=True)
+    held = lock(LIBRARIES_DIRECTORY)
     try:
         if mount.mounts_below(target):
             return
         os.makedirs(target, mode=0o755, exist_ok=True)
         mount.bind(_lower_layer(library.source), target, read_only=True)
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def _lower_layer(path: str) -> str:

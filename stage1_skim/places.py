@@ -12,6 +12,7 @@ LIBRARIES_DIRECTORY = f"{PUBLIC_DIRECTORY}/lib"
 IMAGES_DIRECTORY = f"{PUBLIC_DIRECTORY}/i"  # short: these paths are written over others
 CACHES_DIRECTORY = f"{PUBLIC_DIRECTORY}/c"
 LAYERS_DIRECTORY = "/var/lib/skim/relocated"
+LOCKS_DIRECTORY = f"{PUBLIC_DIRECTORY}/.lock"
 RESERVED_NAMES = ("lib", "engine", "i", "c")
 
 _STOP_REQUEST = "rkt/stop-requested"  # in the stage1 rootfs

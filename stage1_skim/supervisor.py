@@ -21,6 +21,7 @@ from linux.signals import (
     SIGUSR2,
     SIGWINCH,
     ignored_signals,
+    process_descriptors,
     read_signals,
     signal_descriptor,
 )
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 
     from stage1_skim.output import Output
     from stage1_skim.pod import Pod
-    from stage1_skim.systemd import MainProcess, Manager, UnitState
+    from stage1_skim.systemd import Manager, UnitState
     from stage1_skim.terminal import Terminal
 
 _FAILED = 1  # for a service that failed though its process said 0, or never had one
-_CLD_EXITED = 1  # siginfo's code for a process that ended by itself (waitid(2))
 _CANNOT_RELOAD = "org.freedesktop.systemd1.JobTypeNotApplicable"
 _RECONNECTION_SECONDS = (0.02, 0.05, 0.1, 0.3, 1.0)  # the last one again and again
 _POLL_SECONDS = 0.1
@@ -161,7 +161,7 @@ class Supervisor:
                 return []
             if all(states[service].running for service in left) and not self._stopping:
                 self._settle(manager, states)
-                watched = [] if self._stopping else _process_descriptors([manager.main_pid(service) for service in left])
+                watched = [] if self._stopping else process_descriptors([manager.main_pid(service) for service in left])
                 if watched:
                     return watched
             while not manager.drain(self._paths) and not self._wants_something:
@@ -210,8 +210,8 @@ class Supervisor:
                 self._write_status(app, process.status)
             if (early or state.active == "failed") and not self._stopping and not self._failure:
                 self._failure = process.status or _FAILED
-                if not self._is_interactive or process.code != _CLD_EXITED:  # a shell's last status is no news to who typed in it
-                    self._say(f'app "{app}" {_ending(process)}{self._hints[app]}')
+                if not self._is_interactive or not process.exited:  # a shell's last status is no news to who typed in it
+                    self._say(f'app "{app}" {process.ending}{self._hints[app]}')
         if self._failure and not self._stopping and len(self._ended) < len(self._services):
             self._stop(manager)
 
@@ -393,22 +393,3 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def _process_descriptors(pids: list[int]) -> list[int]:
-    """One for every process, or none at all if one of them is gone already."""
-    found: list[int] = []
-    for pid in pids:
-        try:
-            found.append(os.pidfd_open(pid))
-        except OSError:  # gone (ESRCH), or 0 for a service between two processes (EINVAL)
-            for descriptor in found:
-                os.close(descriptor)
-            return []
-    return found
-
-
-def _ending(process: MainProcess) -> str:
-    if process.result not in ("exit-code", "signal", "core-dump"):
-        return f"failed: {process.result}"
-    return f"failed with exit status {process.status}" if process.code == _CLD_EXITED else f"was killed by signal {process.status}"

@@ -21,6 +21,7 @@ _UNIT = "org.freedesktop.systemd1.Unit"
 _SERVICE = "org.freedesktop.systemd1.Service"
 _NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 _NO_SUCH_PROCESS = "org.freedesktop.systemd1.NoSuchProcess"
+_CLD_EXITED = 1  # siginfo's code for a process that ended by itself (waitid(2))
 _JOB_POLL_SECONDS = 0.002
 _PATIENCE = 10.0  # seconds; a systemd that re-executes itself is back within moments
 
@@ -57,6 +58,18 @@ class MainProcess(NamedTuple):
     code: int
     status: int
     result: str
+
+    @property
+    def exited(self) -> bool:
+        """By itself, not by a signal."""
+        return self.code == _CLD_EXITED
+
+    @property
+    def ending(self) -> str:
+        """For people, of one that failed."""
+        if self.result not in ("exit-code", "signal", "core-dump"):
+            return f"failed: {self.result}"
+        return f"failed with exit status {self.status}" if self.exited else f"was killed by signal {self.status}"
 
 
 class Manager:

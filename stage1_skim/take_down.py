@@ -15,6 +15,7 @@ from stage1_skim.places import (
     IMAGES_DIRECTORY,
     LAYERS_DIRECTORY,
     LIBRARIES_DIRECTORY,
+    LOCKS_DIRECTORY,
     PUBLIC_DIRECTORY,
     public_directory,
     unit_suffixes,
@@ -87,10 +88,19 @@ def _unpoint_names(uuid: str) -> None:
                 raise
 
 
-def libraries_lock() -> int:
-    """Who mounts or unmounts libraries holds this; two pods may want the same at once."""
-    os.makedirs(LIBRARIES_DIRECTORY, mode=0o755, exist_ok=True)
-    descriptor = os.open(LIBRARIES_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def lock(directory: str) -> int:
+    """Who changes what several pods share in `directory` holds this, until the descriptor is closed.
+
+    Not the directory itself: whoever can open that can lock it too, and would hold up every pod of the host.
+    """
+    path = os.path.join(LOCKS_DIRECTORY, os.path.basename(directory))
+    os.makedirs(PUBLIC_DIRECTORY, mode=0o755, exist_ok=True)
+    for own in (LOCKS_DIRECTORY, path):
+        try:
+            os.mkdir(own, 0o700)
+        except FileExistsError:
+            pass
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
 
@@ -99,7 +109,7 @@ def _drop_libraries() -> None:
     """Unmount every library directory that no pod's image, and no engine's, has any more."""
     if not os.path.isdir(LIBRARIES_DIRECTORY):
         return
-    lock = libraries_lock()
+    held = lock(LIBRARIES_DIRECTORY)
     try:
         for digest in entries(LIBRARIES_DIRECTORY):
             if not _is_used(digest):
@@ -107,13 +117,13 @@ def _drop_libraries() -> None:
                 mount.unmount_below(target)
                 remove_directory(target)
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def _is_used(digest: str) -> bool:
     for owner in entries(PUBLIC_DIRECTORY):
         ways = os.path.join(PUBLIC_DIRECTORY, owner)
-        if owner == "lib" or os.path.islink(ways):
+        if ways in (LIBRARIES_DIRECTORY, LOCKS_DIRECTORY) or os.path.islink(ways):
             continue
         if any(os.path.isdir(os.path.join(ways, app, _LIBRARY_IN_IMAGE, digest)) for app in entries(ways)):
             return True

@@ -5,7 +5,6 @@ A layer is made once for a rendered image and stays until that is gone; a view, 
 
 from __future__ import annotations
 
-import fcntl
 import os
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,8 @@ from appc.errors import UserError
 from linux import mount
 from poddir import layout
 from stage1_skim.foreign import LOADER_CACHE, VIEW, read_text
-from stage1_skim.places import CACHES_DIRECTORY, IMAGES_DIRECTORY, LAYERS_DIRECTORY, PUBLIC_DIRECTORY
-from stage1_skim.take_down import entries, remove_directory
+from stage1_skim.places import CACHES_DIRECTORY, IMAGES_DIRECTORY, LAYERS_DIRECTORY, LOCKS_DIRECTORY, PUBLIC_DIRECTORY
+from stage1_skim.take_down import entries, lock, remove_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +30,12 @@ def relocate(image: ForeignImage) -> str:
     """Before anything is mounted in the root. Returns the path of the view, to `provide`. Raises UserError, OSError; can be done twice."""
     if not image.tree:
         return os.path.join(IMAGES_DIRECTORY, _relocate_in_place(image))
-    lock = _lock(LAYERS_DIRECTORY)
+    os.makedirs(LAYERS_DIRECTORY, mode=0o755, exist_ok=True)
+    held = lock(LAYERS_DIRECTORY)
     try:
         key = _make_layer(image)
     finally:
-        os.close(lock)
+        os.close(held)
     mount.unmount(image.root)
     mount.overlay(
         image.root,
@@ -49,7 +49,8 @@ def relocate(image: ForeignImage) -> str:
 def provide(image: ForeignImage, view: str) -> None:
     """Make what the root's files name be there; after the app's way in is open, which shows to others that it is in use."""
     key = os.path.basename(view)
-    lock = _lock(IMAGES_DIRECTORY)
+    os.makedirs(IMAGES_DIRECTORY, mode=0o755, exist_ok=True)
+    held = lock(IMAGES_DIRECTORY)
     try:
         if not mount.mounts_below(view):
             os.makedirs(view, mode=0o755, exist_ok=True)
@@ -64,13 +65,13 @@ def provide(image: ForeignImage, view: str) -> None:
         if not os.path.islink(link):
             os.symlink(view + LOADER_CACHE, link)
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def drop_unused() -> None:
     """Take away the views that no app's root names any more, and layers of rendered images that are gone."""
     if os.path.isdir(IMAGES_DIRECTORY):
-        lock = _lock(IMAGES_DIRECTORY)
+        held = lock(IMAGES_DIRECTORY)
         try:
             used = set(_used_views())
             for key in entries(IMAGES_DIRECTORY):
@@ -82,7 +83,7 @@ def drop_unused() -> None:
                 if not os.path.isdir(os.path.join(IMAGES_DIRECTORY, key)):
                     os.unlink(os.path.join(CACHES_DIRECTORY, key))
         finally:
-            os.close(lock)
+            os.close(held)
     if os.path.isdir(LAYERS_DIRECTORY):
         _drop_layers()
 
@@ -90,14 +91,14 @@ def drop_unused() -> None:
 def _used_views() -> Iterator[str]:
     for owner in entries(PUBLIC_DIRECTORY):
         ways = os.path.join(PUBLIC_DIRECTORY, owner)
-        if ways in (IMAGES_DIRECTORY, CACHES_DIRECTORY) or os.path.islink(ways):
+        if ways in (IMAGES_DIRECTORY, CACHES_DIRECTORY, LOCKS_DIRECTORY) or os.path.islink(ways):
             continue
         for app in entries(ways):
             yield read_text(os.path.join(ways, app) + VIEW)
 
 
 def _drop_layers() -> None:
-    lock = _lock(LAYERS_DIRECTORY)
+    held = lock(LAYERS_DIRECTORY)
     try:
         for key in entries(LAYERS_DIRECTORY):
             directory = os.path.join(LAYERS_DIRECTORY, key)
@@ -107,7 +108,7 @@ def _drop_layers() -> None:
 
                 shutil.rmtree(directory)
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def _layer(key: str) -> str:
@@ -198,10 +199,3 @@ def _bring_to_disk(directory: str) -> None:
         sync_file_system(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(directory: str) -> int:
-    os.makedirs(directory, mode=0o755, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor

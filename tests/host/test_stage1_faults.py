@@ -62,6 +62,24 @@ def test_whatever_stops_a_start_leaves_nothing_and_says_so_in_one_line(pods: Fie
     pods.host.check(f"rmdir {PODS}/run/{uuid}/pid; {RKT} rm {uuid}")
 
 
+def test_no_user_of_the_host_can_hold_up_pods(pods: FieldPods) -> None:
+    """Whoever can open a directory can lock it."""
+    places = pods.host.check("find /run/skim /var/lib/skim -maxdepth 2 -type d -perm -5 2>/dev/null || :").split()
+    assert "/run/skim/lib" in places
+    pods.host.check("useradd --no-create-home locker; rm -f /tmp/locked-*; chmod 1777 /tmp")
+    hold = "exec flock --no-fork {} sh -c 'echo $$ > /tmp/locked-{}; exec sleep 1000'"
+    holders = [pods.host.popen(hold.format(place, number), user="locker") for number, place in enumerate(places)]
+    try:
+        pods.host.wait_until(f"[ $(cat /tmp/locked-* | wc -l) = {len(places)} ]", timeout=20)
+        assert pods.run(pods.shell("echo runs")).stdout == "runs\n"
+        assert pods.host.run("ls /run/skim/.lock", user="locker").status != 0
+    finally:
+        pods.host.run("kill $(cat /tmp/locked-*)")
+        for holder in holders:
+            holder.wait(10)
+        pods.host.check("userdel locker")
+
+
 def test_the_supervisor_is_in_the_scope_alone_with_the_lock_and_its_environment(pods: FieldPods) -> None:
     """Faults 23, 24, 29, 35, 37: no reload is needed, nothing is spawned, there are no FIFOs, `pid` is written once."""
     with pods.running(pods.shell("exec sleep 1000", "one"), pods.shell("exec sleep 1000", "two")) as uuid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -345,6 +346,19 @@ def test_status(layout: Layout) -> None:
     assert parsed["engine"]["docker"]["version"] == "1.2"
     assert parsed["service"] == "active"
     assert parsed["client"].endswith("engine/docker/usr/bin/docker")
+
+
+def test_one_at_a_time(layout: Layout) -> None:
+    lock = Path(layout.at("/run/skim-setup.lock"))
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for one in (setup, remove):
+            with pytest.raises(UserError, match="another `skim setup` or `skim remove` is running"):
+                one(layout)
+    assert not Path(layout.record).exists()
+    setup(layout)
+    assert Path(layout.record).exists()
+    assert not lock.exists()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"STAGE1_ID='", b"", b"STAGE1_ID=1"])
