@@ -37,6 +37,31 @@ def resolve(root: str, path: str) -> str:
     return "/" + "/".join(resolved)
 
 
+def open_parent(root: str, path: str) -> tuple[int, str]:
+    """A descriptor (O_PATH) of the directory that holds `path`, a result of `resolve`, and the name there; directories that are missing are
+    made.
+
+    Every step is taken by its own name from the one before it: a link that somebody has put in its place meanwhile is an error, not a way
+    out. Raises OSError.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    *directories, name = [part for part in path.split("/") if part]
+    parent = os.open(root, flags & ~os.O_NOFOLLOW)
+    for directory in directories:
+        try:
+            try:
+                below = os.open(directory, flags, dir_fd=parent)
+            except FileNotFoundError:
+                os.mkdir(directory, 0o755, dir_fd=parent)
+                below = os.open(directory, flags, dir_fd=parent)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, root + path) from None
+        finally:
+            os.close(parent)
+        parent = below
+    return parent, name
+
+
 def outside(root: str, path: str) -> str:
     """The host's path of a path inside `root`, links resolved there. Raises UserError for a loop of links."""
     return root + resolve(root, path)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -69,6 +71,34 @@ def bind(source: str, target: str, *, recursive: bool = False, read_only: bool =
     except OSError:
         unmount(target, MNT_DETACH | UMOUNT_NOFOLLOW)
         raise
+
+
+def bind_at(source: str, parent: int, name: str, *, recursive: bool = False, read_only: bool = False) -> None:
+    """`bind` on what `name` is in the directory that `parent` is a descriptor of, whatever becomes of the path to it. Raises OSError."""
+    with _place(parent, name) as place:
+        mount(source, place, None, MS_BIND | (MS_REC if recursive else 0))
+    with _place(parent, name) as mounted:  # opened again, it is what is mounted there
+        try:
+            mount("none", mounted, None, MS_PRIVATE | (MS_REC if recursive else 0))
+            if read_only:
+                top = os.readlink(mounted)
+                for below in mounts_below(top) if recursive else [top]:
+                    make_read_only(mounted + below[len(top) :])
+        except OSError:
+            unmount(mounted, MNT_DETACH)
+            raise
+
+
+@contextmanager
+def _place(parent: int, name: str) -> Iterator[str]:
+    """A path that leads to it without a walk; nothing is followed to it."""
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def overlay(target: str, *, lower: Sequence[str], upper: str = "", work: str = "") -> None:

@@ -93,13 +93,21 @@ def _make_empty_volume(empty: EmptyVolume) -> None:
 
 def _mount_volume(volume: VolumeMount) -> None:
     # Once more, now that what is above it is mounted: a volume may hold links as an image does, and they end inside the root as well.
-    target = volume.root + inside.resolve(volume.root, volume.path)
-    if os.path.isdir(volume.source):
-        os.makedirs(target, mode=0o755, exist_ok=True)
-    elif not os.path.lexists(target):
-        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-    mount.bind(volume.source, target, recursive=volume.recursive, read_only=volume.read_only)
+    # Whoever may write there may also change it now, so the way that was found is taken step by step.
+    parent, name = inside.open_parent(volume.root, inside.resolve(volume.root, volume.path))
+    try:
+        try:
+            if os.path.isdir(volume.source):
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=parent))
+        except FileExistsError:
+            pass
+        mount.bind_at(volume.source, parent, name, recursive=volume.recursive, read_only=volume.read_only)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, volume.target) from None
+    finally:
+        os.close(parent)
 
 
 def _open_ways(pod: Pod, plan: Plan) -> None:

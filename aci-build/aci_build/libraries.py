@@ -154,10 +154,13 @@ class _Search:
 
 
 def _expand(search_path: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    """$ORIGIN and $LIB as ld.so(8) says; what is relative would depend on the working directory and is left out."""
+    """$ORIGIN as ld.so(8) says; what is relative would depend on the working directory and is left out.
+
+    $LIB and $PLATFORM are known to the loader alone, so what is found by nothing else is an error that names the library.
+    """
     here = posixpath.dirname(origin)
     expanded = [entry.replace("${ORIGIN}", here).replace("$ORIGIN", here) for entry in search_path]
-    return tuple(entry for entry in expanded if entry.startswith("/"))
+    return tuple(entry for entry in expanded if entry.startswith("/") and "$" not in entry)
 
 
 def find_closure(root: str, programs: Mapping[str, str], extra: Iterable[str]) -> Closure:

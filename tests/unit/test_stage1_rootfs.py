@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appc.errors import UserError
-from linux.inside import outside, resolve
+from linux.inside import open_parent, outside, resolve
 from pod_directories import add_program
 from stage1_skim.rootfs import Interpreter, find_executable, script_interpreter
 
@@ -24,6 +25,28 @@ def test_link_out_of_the_root_ends_at_it(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").symlink_to("../../../../../../etc/shadow")
     assert resolve(str(tmp_path), "/etc/passwd") == "/etc/shadow"
+
+
+def test_a_place_is_opened_and_what_is_missing_made(tmp_path: Path) -> None:
+    parent, name = open_parent(str(tmp_path), "/a/b/c")
+    assert (Path(f"/proc/self/fd/{parent}").resolve(), name) == (tmp_path / "a/b", "c")
+    os.close(parent)
+    parent, name = open_parent(str(tmp_path), "/c")
+    assert (Path(f"/proc/self/fd/{parent}").resolve(), name) == (tmp_path, "c")
+    os.close(parent)
+
+
+def test_a_link_that_came_after_the_path_was_resolved_is_not_followed(tmp_path: Path) -> None:
+    root, host = tmp_path / "root", tmp_path / "host"
+    (root / "a").mkdir(parents=True)
+    host.mkdir()
+    found = resolve(str(root), "/a/b/c")
+    (root / "a/b").symlink_to(host)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="/root/a/b/c"):
+        open_parent(str(root), found)
+    assert list(host.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_dots_are_taken_after_links(tmp_path: Path) -> None:
