@@ -14,6 +14,14 @@ mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && ln -sf busybox /tm
 tar -C /tmp/image -c . | docker import - busybox
 """
 COUNTER = "n=0; while :; do n=$((n + 1)); echo $n > /count/n; /bin/busybox sleep 0.1; done"
+# One start and stop, and in some a container; every part of it has to work.
+CYCLE = """\
+set -e
+systemctl start docker
+docker version -f '{{{{.Server.Version}}}}'
+! {run} || docker run --rm busybox /bin/busybox echo ran
+systemctl stop docker
+"""
 ENGINE_PROCESSES = "dockerd|containerd|docker-proxy"
 
 
@@ -45,11 +53,12 @@ class DockerHost:
 
     @pytest.fixture
     def docker(self, docker_host: Host) -> Host:
-        """The host with docker.service up, no containers on it, and busybox in its images."""
+        """The host with docker.service up and no configuration, no containers on it, and busybox in its images."""
         docker_host.check("systemctl reset-failed docker.service 2>/dev/null; systemctl start docker")
         if docker_host.run("docker image inspect busybox").status != 0:
             docker_host.check(MAKE_BUSYBOX)
         docker_host.check("docker ps -aq | xargs -r docker rm -f")
+        docker_host.check("[ ! -e /etc/docker/daemon.json ] || { rm /etc/docker/daemon.json && systemctl restart docker; }")
         return docker_host
 
     @pytest.fixture(params=["true"])
@@ -151,8 +160,78 @@ class DockerEveryday(DockerHost):
         assert docker.check("systemctl is-active docker").strip() == "active"
 
 
-class DockerService(DockerHost):
-    """The service's configuration, and what happens when a part of it dies."""
+class DockerFaults(DockerHost):
+    """What happens when a part of it dies, or is started and stopped again and again."""
+
+    cycles = 30
+
+    def test_containers_live_through_stop_and_start(self, counting: Host) -> None:
+        counting.check("systemctl stop docker docker.socket")
+        assert_counting(counting)
+        assert processes(counting, "dockerd|bin/containerd ") == []
+        counting.check("systemctl start docker")
+        assert counting.check("docker inspect -f '{{.State.Running}} {{.RestartCount}}' counter").strip() == "true 0"
+        assert_counting(counting)
+        assert counting.check("docker exec counter /bin/busybox echo in").strip() == "in"
+        counting.check("docker stop -t 1 counter && docker start counter")
+
+    @pytest.mark.parametrize("app", ["docker", "containerd"])
+    def test_a_killed_daemon_is_back_and_containers_never_stopped(self, counting: Host, app: str) -> None:
+        uuid = pod_uuid(counting)
+        unit = f"{app}-rkt-{uuid}.service"
+        victim, started = main_pid(counting, unit), counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter")
+        counting.check(f"kill -9 {victim}")
+        counting.wait_until(f"p=$(systemctl show --value -p MainPID {unit}); [ $p != 0 ] && [ $p != {victim} ]", timeout=20)
+        counting.wait_until("docker exec counter /bin/busybox true", timeout=20)
+        assert counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter") == started
+        assert_counting(counting)
+        assert pod_uuid(counting) == uuid
+        assert counting.check("systemctl is-active docker").strip() == "active"
+
+    def test_a_killed_supervisor_fails_the_service_and_the_next_start_is_clean(self, docker: Host) -> None:
+        old = pod_uuid(docker)
+        docker.check(f"kill -9 {main_pid(docker, 'docker.service')}")
+        docker.wait_until(f"! systemctl is-active docker-rkt-{old}.service", timeout=30)
+        docker.wait_until('journalctl --sync; journalctl -u docker.service -o cat -n 50 | grep "with result .signal"', timeout=30)
+        docker.check("systemctl start docker")
+        docker.wait_until("docker info", timeout=30)
+        new = pod_uuid(docker)
+        assert new != old
+        docker.wait_until(f"! ls /run/systemd/system | grep {old}", timeout=10)
+        assert old not in docker.check("ls /run/skim; /opt/skim/bin/rkt list --full; cat /proc/self/mountinfo")
+
+    def test_cycles_of_start_and_stop_leave_no_trace(self, docker: Host) -> None:
+        docker.check(CYCLE.format(run="true"))
+        before = self.traces(docker)
+        version = docker.check("docker --version").split()[2].rstrip(",")
+        for number in range(self.cycles):
+            run = number % 5 == 0
+            said = docker.check(CYCLE.format(run=str(run).lower())).split()
+            assert said == [version, *(["ran"] if run else [])]
+        after = self.traces(docker)
+        for name, lines in before.items():
+            assert after[name] == lines, name
+
+    @staticmethod
+    def traces(host: Host) -> dict[str, str]:
+        """What could grow."""
+        time.sleep(1)
+        commands = {
+            "units": "systemctl list-units --all --plain --no-legend --type=service,scope,slice,mount,socket | cut -d' ' -f1 | sort",
+            "unit files": "ls /run/systemd/system /run/systemd/transient",
+            "mounts": "cut -d' ' -f5 /proc/self/mountinfo | sort",
+            "links": "ls -l /run/skim | sed 's/.*[0-9][0-9]:[0-9][0-9] //'",
+            "pods": "ls /var/lib/rkt/pods/*; /opt/skim/bin/rkt list --full",
+            "run": "find /run -path /run/udev -prune -o -path /run/user -prune -o -print | sort",
+            "processes": "cat /proc/[0-9]*/comm 2>/dev/null | grep -vx -e cat -e grep -e sort -e sh | sort",
+            "cgroups": "find /sys/fs/cgroup -name '*rkt*' | grep -v 'system-rkt.slice$' | sort",
+            "store": "ls /var/lib/rkt/cas /var/lib/rkt/cas/tree /var/lib/rkt/cas/tmp",
+        }
+        return {name: host.run(command).stdout for name, command in commands.items()}
+
+
+class DockerService(DockerFaults):
+    """The service's configuration, and that."""
 
     def test_logs_are_found_by_the_names_that_people_know(self, docker: Host) -> None:
         lines = docker.check("systemctl restart docker && journalctl --sync; journalctl -u docker -o cat --no-pager")
@@ -195,29 +274,6 @@ class DockerService(DockerHost):
         assert refused.status == 1
         assert "permission denied" in refused.stderr
 
-    def test_containers_live_through_stop_and_start(self, counting: Host) -> None:
-        counting.check("systemctl stop docker docker.socket")
-        assert_counting(counting)
-        assert processes(counting, "dockerd|bin/containerd ") == []
-        counting.check("systemctl start docker")
-        assert counting.check("docker inspect -f '{{.State.Running}} {{.RestartCount}}' counter").strip() == "true 0"
-        assert_counting(counting)
-        assert counting.check("docker exec counter /bin/busybox echo in").strip() == "in"
-        counting.check("docker stop -t 1 counter && docker start counter")
-
-    @pytest.mark.parametrize("app", ["docker", "containerd"])
-    def test_a_killed_daemon_is_back_and_containers_never_stopped(self, counting: Host, app: str) -> None:
-        uuid = pod_uuid(counting)
-        unit = f"{app}-rkt-{uuid}.service"
-        victim, started = main_pid(counting, unit), counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter")
-        counting.check(f"kill -9 {victim}")
-        counting.wait_until(f"p=$(systemctl show --value -p MainPID {unit}); [ $p != 0 ] && [ $p != {victim} ]", timeout=20)
-        counting.wait_until("docker exec counter /bin/busybox true", timeout=20)
-        assert counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter") == started
-        assert_counting(counting)
-        assert pod_uuid(counting) == uuid
-        assert counting.check("systemctl is-active docker").strip() == "active"
-
     @pytest.mark.parametrize("counting", ["true", "false"], indirect=True)
     def test_a_killed_containerd_is_back_and_dockerd_never_noticed(self, counting: Host) -> None:
         """Without live-restore a dockerd that is stopped stops every container: it may not be restarted because containerd is."""
@@ -231,43 +287,3 @@ class DockerService(DockerHost):
         assert counting.check("docker inspect -f '{{.State.StartedAt}} {{.State.Pid}}' counter") == started
         assert_counting(counting)
         assert counting.check("docker run --rm busybox /bin/busybox echo a new one") == "a new one\n"
-
-    def test_a_killed_supervisor_fails_the_service_and_the_next_start_is_clean(self, docker: Host) -> None:
-        old = pod_uuid(docker)
-        docker.check(f"kill -9 {main_pid(docker, 'docker.service')}")
-        docker.wait_until(f"! systemctl is-active docker-rkt-{old}.service", timeout=30)
-        docker.wait_until('journalctl --sync; journalctl -u docker.service -o cat -n 50 | grep "with result .signal"', timeout=30)
-        docker.check("systemctl start docker")
-        docker.wait_until("docker info", timeout=30)
-        new = pod_uuid(docker)
-        assert new != old
-        docker.wait_until(f"! ls /run/systemd/system | grep {old}", timeout=10)
-        assert old not in docker.check("ls /run/skim; /opt/skim/bin/rkt list --full; cat /proc/self/mountinfo")
-
-    def test_thirty_cycles_leave_no_trace(self, docker: Host) -> None:
-        docker.check("systemctl stop docker && systemctl start docker && systemctl stop docker")
-        before = self.traces(docker)
-        for _ in range(30):
-            docker.check(
-                "systemctl start docker && docker version >/dev/null && systemctl stop docker; systemctl reset-failed docker.service"
-            )
-        after = self.traces(docker)
-        for name, lines in before.items():
-            assert after[name] == lines, name
-
-    @staticmethod
-    def traces(host: Host) -> dict[str, str]:
-        """What could grow."""
-        time.sleep(1)
-        commands = {
-            "units": "systemctl list-units --all --plain --no-legend --type=service,scope,slice,mount,socket | cut -d' ' -f1 | sort",
-            "unit files": "ls /run/systemd/system /run/systemd/transient",
-            "mounts": "cut -d' ' -f5 /proc/self/mountinfo | sort",
-            "links": "ls -l /run/skim | sed 's/.*[0-9][0-9]:[0-9][0-9] //'",
-            "pods": "ls /var/lib/rkt/pods/*; /opt/skim/bin/rkt list --full",
-            "run": "find /run -path /run/udev -prune -o -path /run/user -prune -o -print | sort",
-            "processes": "cat /proc/[0-9]*/comm 2>/dev/null | grep -vx -e cat -e grep -e sort -e sh | sort",
-            "cgroups": "find /sys/fs/cgroup -name '*rkt*' | grep -v 'system-rkt.slice$' | sort",
-            "store": "ls /var/lib/rkt/cas /var/lib/rkt/cas/tree /var/lib/rkt/cas/tmp",
-        }
-        return {name: host.run(command).stdout for name, command in commands.items()}

@@ -10,6 +10,7 @@ import appliance
 import field_pods
 import running_pods
 from hosts import cache, nspawn
+from hosts.fixtures import need
 from hosts.fixtures import progress as progress
 from hosts.host import Host
 from hosts.nspawn import NspawnHost
@@ -18,8 +19,7 @@ from hosts.nspawn import NspawnHost
 @pytest.fixture(scope="session", autouse=True)
 def able() -> None:
     """Skip, and say what is missing, where no such host can run."""
-    if reason := nspawn.lacking():
-        pytest.skip(reason)
+    need(nspawn.lacking())
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,14 @@ def progress(pytestconfig: pytest.Config) -> cache.Progress:
     return show
 
 
+def need(reason: str) -> None:
+    """Skip where this machine lacks what `reason` says, if it says anything; fail where hosts are required (SKIM_REQUIRE_HOSTS)."""
+    if reason and os.environ.get("SKIM_REQUIRE_HOSTS"):
+        pytest.fail(f"{reason} (SKIM_REQUIRE_HOSTS is set, so this is no skip)", pytrace=False)
+    if reason:
+        pytest.skip(reason)
+
+
 def traces(name: str) -> list[str]:
     """All that is left of the host called `name` on this machine: processes, mounts in any namespace, control groups, directories."""
     found = []

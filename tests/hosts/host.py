@@ -44,7 +44,11 @@ class Completed(NamedTuple):
 
 
 class HostError(Exception):
-    """A host that does not boot, or a command on it that had to work and did not."""
+    """A command on a host that had to work and did not; what is tested has failed, as a rule."""
+
+
+class HostDownError(HostError):
+    """The host itself does not come up, or is gone. The only failure that is tried again: anything else may be a race of ours."""
 
 
 class Host(abc.ABC):
@@ -82,14 +86,14 @@ class Host(abc.ABC):
 
     @abc.abstractmethod
     def wait_until_booted(self, *, timeout: float) -> None:
-        """Until systemd has started all that it starts at boot. Raises HostError, with the end of the console's text."""
+        """Until systemd has started all that it starts at boot. Raises HostDownError, with the end of the console's text."""
 
     def boot(self, *, timeout: float | None = None) -> None:
-        """Start it (again), and wait until it is up; seconds. Raises HostError."""
+        """Start it (again), and wait until it is up; seconds. Raises HostDownError."""
         self._tell("boot")
         event = self._event(timeout=30)
         if event["event"] != "up":
-            raise HostError(f"{self.name} does not start: {event.get('reason') or event}\n{self.console_end()}")
+            raise HostDownError(f"{self.name} does not start: {event.get('reason') or event}\n{self.console_end()}")
         self.wait_until_booted(timeout=timeout or self.boot_timeout)
 
     boot_timeout = 30.0
@@ -276,15 +280,15 @@ class Host(abc.ABC):
         self._guardian.stdin.flush()
 
     def _event(self, *, timeout: float) -> dict[str, Any]:
-        """The guardian's next event. Raises HostError when none comes within `timeout` seconds."""
+        """The guardian's next event. Raises HostDownError when none comes within `timeout` seconds."""
         assert self._guardian.stdout is not None
         until = time.monotonic() + timeout
         while b"\n" not in self._events:
             if not select.select([self._guardian.stdout], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise HostError(f"{self.name} is neither up nor down after {timeout:g} s\n{self.console_end()}")
+                raise HostDownError(f"{self.name} is neither up nor down after {timeout:g} s\n{self.console_end()}")
             data = os.read(self._guardian.stdout.fileno(), 4096)
             if not data:
-                raise HostError(f"the guardian of {self.name} is gone")
+                raise HostDownError(f"the guardian of {self.name} is gone")
             self._events += data
         line, _, self._events = self._events.partition(b"\n")
         event = json.loads(line)

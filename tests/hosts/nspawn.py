@@ -21,7 +21,7 @@ from pathlib import Path
 
 from hosts import cache, cgroup, image
 from hosts.guardian import Record, children
-from hosts.host import Host, HostError
+from hosts.host import Host, HostDownError
 
 # What would reach out of the container: settings and modules of the machine's kernel.
 _NOT_IN_A_CONTAINER = ("systemd-sysctl", "systemd-modules-load", "systemd-binfmt", "systemd-pstore", "systemd-random-seed")
@@ -89,10 +89,10 @@ class NspawnHost(Host):
         )
 
     def pid1(self) -> int:
-        """The host's PID 1, as this machine numbers it. Raises HostError if it is down."""
+        """The host's PID 1, as this machine numbers it. Raises HostDownError if it is down."""
         found = pid1_of(self.folder)
         if found is None:
-            raise HostError(f"{self.name} is down\n{self.console_end()}")
+            raise HostDownError(f"{self.name} is down\n{self.console_end()}")
         return found
 
     def wait_until_booted(self, *, timeout: float) -> None:
@@ -112,7 +112,7 @@ class NspawnHost(Host):
             if self._guardian.poll() is not None:
                 break
             time.sleep(0.005)
-        raise HostError(f"{self.name} is not up after {timeout:g} s; its console:\n{self.console_end()}")
+        raise HostDownError(f"{self.name} is not up after {timeout:g} s; its console:\n{self.console_end()}")
 
     def reboot(self) -> None:
         before = self.pid1()
@@ -120,7 +120,7 @@ class NspawnHost(Host):
         until = time.monotonic() + 60
         while pid1_of(self.folder) in (None, before):
             if time.monotonic() > until:
-                raise HostError(f"{self.name} does not go down\n{self.console_end()}")
+                raise HostDownError(f"{self.name} does not go down\n{self.console_end()}")
             time.sleep(0.005)
         self.wait_until_booted(timeout=self.boot_timeout)
 

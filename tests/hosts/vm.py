@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from hosts import cache, cgroup, image
 from hosts.guardian import Record
-from hosts.host import Host, HostError
+from hosts.host import Host, HostDownError
 
 QEMU = "qemu-system-x86_64"
 _SOCKET_PATH_LIMIT = 90  # of 108 bytes; ssh appends some while it makes the socket
@@ -152,7 +152,7 @@ class VmHost(Host):
                 )
             while not control.exists():
                 if self._master.poll() is not None:
-                    raise HostError(f"ssh to {self.name} ended: {(self.folder / 'ssh.log').read_text()}")
+                    raise HostDownError(f"ssh to {self.name} ended: {(self.folder / 'ssh.log').read_text()}")
                 self._give_up_after(until)
                 time.sleep(0.02)
         while self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout).stdout.strip() not in ("running", "degraded"):
@@ -162,7 +162,7 @@ class VmHost(Host):
     def _give_up_after(self, until: float) -> None:
         panicked = self.console.exists() and b"end Kernel panic" in self.console.read_bytes()
         if time.monotonic() > until or panicked or not (self.folder / "pid").exists():
-            raise HostError(f"{self.name} does not come up; its console:\n{self.console_end()}")
+            raise HostDownError(f"{self.name} does not come up; its console:\n{self.console_end()}")
 
     def _forwarded_port(self, until: float) -> int:
         """The port that the kernel chose for QEMU: no race for a free one."""
@@ -176,7 +176,7 @@ class VmHost(Host):
                 continue
             if match := re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", str(said)):
                 return int(match[1])
-            raise HostError(f"QEMU forwards no port: {said}")
+            raise HostDownError(f"QEMU forwards no port: {said}")
 
     def reboot(self) -> None:
         with _Monitor(self.folder) as monitor:
@@ -249,12 +249,12 @@ class _Monitor:
             os.close(directory)
 
     def execute(self, command: str, **arguments: object) -> object:
-        """What QEMU answers to a command. Raises HostError if it refuses."""
+        """What QEMU answers to a command. Raises HostDownError if it refuses."""
         self.lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self.lines.flush()
         while "return" not in (answer := self._next(timeout=10)):
             if "error" in answer:
-                raise HostError(f"QEMU refuses {command}: {answer['error']}")
+                raise HostDownError(f"QEMU refuses {command}: {answer['error']}")
         return answer["return"]
 
     def wait_for(self, event: str, *, timeout: float) -> None:

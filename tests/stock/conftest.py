@@ -14,6 +14,7 @@ import pytest
 
 import appliance
 from hosts import cache, image, nspawn
+from hosts.fixtures import need
 from hosts.fixtures import progress as progress
 from hosts.host import Host
 from hosts.nspawn import NspawnHost
@@ -42,8 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def able() -> None:
     """Skip, and say what is missing, where no such host can run."""
-    if reason := nspawn.lacking():
-        pytest.skip(reason)
+    need(nspawn.lacking())
 
 
 @pytest.fixture(scope="session", params=SIDES)

@@ -8,6 +8,7 @@ import pytest
 
 import appliance
 from hosts import cache, vm
+from hosts.fixtures import need
 from hosts.fixtures import progress as progress
 from hosts.vm import VmHost
 
@@ -15,8 +16,7 @@ from hosts.vm import VmHost
 @pytest.fixture(scope="session", autouse=True)
 def able() -> None:
     """Skip, and say what is missing, where no such host can run."""
-    if reason := vm.lacking():
-        pytest.skip(reason)
+    need(vm.lacking())
 
 
 @pytest.fixture(scope="module")

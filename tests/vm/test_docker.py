@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docker_behaviour import MAKE_BUSYBOX, DockerEveryday, pod_uuid
+from docker_behaviour import MAKE_BUSYBOX, DockerEveryday, DockerFaults, pod_uuid
 from hosts.host import Host
 from hosts.vm import VmHost
 
@@ -12,6 +12,12 @@ MODULES = {"overlay", "bridge", "br_netfilter", "nf_nat", "xt_conntrack", "xt_ad
 
 class TestEveryday(DockerEveryday):
     """On Debian's own kernel."""
+
+
+class TestFaults(DockerFaults):
+    """On cgroup v2, where systemd and dockerd share one hierarchy."""
+
+    cycles = 3
 
 
 def modules(host: Host) -> set[str]:
@@ -45,7 +51,7 @@ def test_after_a_reboot_docker_is_up_and_the_old_pod_is_gone(docker_host: VmHost
 
 
 def test_after_a_power_cut_docker_is_up_and_the_old_pod_is_gone(docker_host: VmHost) -> None:
-    docker_host.check("systemctl start docker && sync")
+    docker_host.check("systemctl start docker")
     old = pod_uuid(docker_host)
     docker_host.stop(force=True)
     docker_host.boot()
