@@ -34,7 +34,10 @@ class ImageNotFound(UserError):
 
 
 class StoredImage(NamedTuple):
-    """What the index says of an image. Times in nanoseconds since 1970, sizes in bytes; `tree_size` 0 until the image is rendered."""
+    """What the index says of an image. Times in nanoseconds since 1970, sizes in bytes; `tree_size` 0 until the image is rendered.
+
+    `manifest_hash`: sha512 of the stored manifest in hex; empty in entries of a time when it was not noted.
+    """
 
     key: str
     name: str
@@ -44,6 +47,7 @@ class StoredImage(NamedTuple):
     size: int
     tree_size: int
     latest: bool
+    manifest_hash: str = ""
 
 
 class Store:
@@ -163,6 +167,7 @@ class Store:
                 size=entry["size"],
                 tree_size=entry["treeSize"],
                 latest=entry["latest"],
+                manifest_hash=entry.get("manifestHash", ""),
             )
             if not _is_sound(image):
                 raise TypeError
@@ -173,12 +178,17 @@ class Store:
         return image
 
     def manifest_text(self, key: str) -> str:
-        """The manifest's canonical JSON. Raises ImageNotFound."""
+        """The manifest's canonical JSON. Raises ImageNotFound, UserError where it is not what was stored."""
+        expected = self.image(key).manifest_hash
         try:
             with open(self.manifest_path(key), "rb") as file:
                 text = file.read()
         except FileNotFoundError:
             raise ImageNotFound(f"cannot find image with key: {key}") from None
+        if expected and image_id.sha512_of(text) != expected:
+            raise UserError(
+                f"the stored manifest of image {key} is damaged: it is not the one that was stored", hint="fetch the image again"
+            )
         return text.decode("utf-8", "replace")
 
     def manifest(self, key: str) -> ImageManifest:
@@ -193,9 +203,10 @@ class Store:
     def enter(self, image: StoredImage, manifest_text: str) -> None:
         """Makes an image exist whose blob is in place. The caller holds the image's lock."""
         path = self.manifest_path(image.key)
+        text = manifest_text.encode()
         make_directory(os.path.dirname(path), _DIRECTORY_MODE)
-        replace_file(path, manifest_text.encode(), _FILE_MODE, self.temporary)
-        self._write_index(image)
+        replace_file(path, text, _FILE_MODE, self.temporary)
+        self._write_index(image._replace(manifest_hash=image_id.sha512_of(text)))
         sync_directory(os.path.dirname(path))
 
     def mark_used(self, key: str) -> None:
@@ -286,6 +297,7 @@ class Store:
             "size": image.size,
             "treeSize": image.tree_size,
             "latest": image.latest,
+            "manifestHash": image.manifest_hash,
         }
         replace_file(self._index_path(image.key), json.dumps(entry).encode(), _FILE_MODE, self.temporary, mtime=image.last_used)
         sync_directory(self._index)
@@ -369,7 +381,7 @@ def _unlink_if_there(path: str) -> None:
 def _is_sound(image: StoredImage) -> bool:
     """Whether an index file had what its readers expect: a damaged one must not look like an error in the program."""
     numbers = (image.import_time, image.size, image.tree_size)
-    texts = (image.name, *(text for label in image.labels for text in label))
+    texts = (image.name, image.manifest_hash, *(text for label in image.labels for text in label))
     return all(type(number) is int for number in numbers) and all(isinstance(text, str) for text in texts)
 
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from appc.image_id import key_of_digest
+from appc.image_id import key_of_digest, sha512_of
 from poddir import layout
 from poddir.locks import KeyLock
 from stage0.store import make_directory, sync_directory
@@ -150,13 +150,7 @@ class TreeStore:
 
 def tree_id_of(keys: Iterable[str]) -> str:
     """`$TSID` of a flattened dependency list, the upper image first."""
-    try:
-        # The interpreter's own: hashlib loads OpenSSL, which costs every start of a pod 5 ms.
-        from _sha512 import sha512  # type: ignore[import-not-found]
-    except ImportError:
-        from hashlib import sha512
-
-    return _PREFIX + key_of_digest(sha512(",".join(keys).encode()).hexdigest())
+    return _PREFIX + key_of_digest(sha512_of(",".join(keys).encode()))
 
 
 def _read(path: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha512
 from typing import TYPE_CHECKING
 
+from appc.image_id import key_of_digest
 from stage0.commands import UsageWanted
 from stage0.output import Failure
+from stage0.rendering import DamagedBlob
 from stage0.store import Store
 
 if TYPE_CHECKING:
@@ -38,11 +41,18 @@ def execute(context: Context, flags: FlagSet, arguments: list[str]) -> int:
                 raise Failure("output ACI file exists (try --overwrite)") from None
             except OSError as error:
                 raise Failure(f"unable to open output ACI file {path}") from error
+            digest = sha512()
             with out:
                 while piece := blob.read(_PIECE):
+                    digest.update(piece)
                     out.write(piece)
+        if key_of_digest(digest.hexdigest()) != key:
+            if os.path.isfile(path):
+                os.unlink(path)
+            raise DamagedBlob(key, "its archive is not the one that was stored")
     except FileNotFoundError as error:
         raise Failure("error reading image") from error
     store.mark_used(key)
-    os.chmod(path, 0o644)
+    if os.path.isfile(path):  # and not /dev/stdout
+        os.chmod(path, 0o644)
     return 0

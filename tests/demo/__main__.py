@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from pathlib import Path
 import appliance
 from appc.image import parse_image_manifest
 from hosts.host import Host, HostError
+from hosts.image import BuildError
 from hosts.nspawn import NspawnHost, lacking
+from hosts.sources import NoMirror
 
 ROOT = Path(__file__).parents[2]
 GREETING = "hello from a container of a Docker that no package of this host brought"
@@ -20,7 +23,12 @@ IMPORT_BUSYBOX = "mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && 
 # The wrapper becomes the client, so a client that waits for events can be asked what it is.
 WHERE_CLIENT = """\
 docker events & pid=$!
-while [ "$(cat /proc/$pid/comm)" != docker ] || [ "$(readlink /proc/$pid/exe)" = "$(readlink -f /bin/sh)" ]; do sleep 0.05; done
+tries=0
+while [ "$(cat /proc/$pid/comm)" != docker ] || [ "$(readlink /proc/$pid/exe)" = "$(readlink -f /bin/sh)" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 200 ] || break
+    sleep 0.05
+done
 readlink /proc/$pid/exe; kill $pid
 """
 
@@ -46,9 +54,15 @@ def main() -> int:
                 hosts = f"PYTHONPATH=tests {os.path.relpath(sys.executable, ROOT)} -m hosts"
                 print(f"\nThe host stays up. A shell in it:  {hosts} exec {host.name}")
                 print(f"Its end:                            {hosts} stop {host.name}")
-    except (NotShown, HostError) as error:
+    except (NotShown, HostError, BuildError, NoMirror) as error:
         print(f"\ndemo: {error}", file=sys.stderr)
         return 1
+    except subprocess.TimeoutExpired as error:
+        print(f"\ndemo: nothing came of this within {error.timeout:.0f} s: {error.cmd[-1]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

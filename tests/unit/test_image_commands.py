@@ -231,6 +231,17 @@ def test_nothing_is_left_of_an_image_that_cannot_be_rendered(rkt: Rkt, tmp_path:
     assert not [path for path in (rkt.data / "cas").rglob("*") if path.is_file()]
 
 
+def test_a_damaged_image_is_not_exported(rkt: Rkt, app: str, tmp_path: Path) -> None:
+    key = rkt.fetch(app)
+    blob = Path(Store(str(rkt.data)).blob_path(key))
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1  # of the padding: the archive reads as before
+    blob.write_bytes(content)
+    assert rkt("image", "export", key, str(tmp_path / "exported.aci")) == 254
+    assert f"image {key} is damaged in the store" in rkt.err and "fetch the image again" in rkt.err
+    assert not (tmp_path / "exported.aci").exists()
+
+
 def test_export_extract_render(rkt: Rkt, app: str, tmp_path: Path) -> None:
     key = rkt.fetch(app)
     exported = tmp_path / "exported.aci"

@@ -175,6 +175,30 @@ def test_a_damaged_index_entry_says_what_to_do(store: Store, tmp_path: Path) -> 
     assert store.image(key).name == store.manifest(key).name == "example.com/app"
 
 
+def test_a_manifest_that_was_changed_is_no_ones(store: Store, tmp_path: Path) -> None:
+    key = add(store, tmp_path)
+    path = Path(store.manifest_path(key))
+    sound = path.read_text()
+    path.write_text(sound.replace("/bin/hello", "/bin/other"))
+    for read in (store.manifest, store.manifest_text):
+        with pytest.raises(UserError, match=f"manifest of image {key} is damaged.*fetch the image again"):
+            read(key)
+    store.set_tree_size(key, 5)  # which writes the entry anew, and leaves that in it
+    with pytest.raises(UserError, match="damaged"):
+        store.manifest(key)
+    assert add(store, tmp_path) == key
+    assert store.manifest_text(key) == sound
+
+
+def test_entries_from_before_manifests_were_hashed_are_read(store: Store, tmp_path: Path) -> None:
+    key = add(store, tmp_path)
+    path = Path(store.directory, "index", key)
+    entry = json.loads(path.read_text())
+    del entry["manifestHash"]
+    path.write_text(json.dumps(entry))
+    assert store.manifest(key).name == "example.com/app"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"name": 1}', "[" * 100_000, "WRONG TYPES"], ids=lambda text: text[:20])
 def test_a_damaged_index_entry_does_not_hide_other_images(text: str, store: Store, tmp_path: Path) -> None:
     damaged, sound = add(store, tmp_path, labels=labels("1")), add(store, tmp_path, labels=labels("2"))
