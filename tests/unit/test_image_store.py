@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from appc.app import Label
+from appc.compression import Limits
 from appc.errors import ArchiveError, UserError
 from appc.image_id import is_key
 from stage0.image_import import import_image
 from stage0.image_reference import HASH, NAME, PATH, kind_of_reference, parse_image_name
 from stage0.store import ImageNotFound, Store
 from unit.image_making import image_bytes, manifest_bytes, member, symlink, write_image
+from unit.test_archive_hostile import REFUSED
 
 
 @pytest.fixture
@@ -65,23 +67,33 @@ def test_unsigned_files_need_the_insecure_option(store: Store, tmp_path: Path) -
     assert not os.path.exists(store.directory)
 
 
-@pytest.mark.parametrize("kind", ["hostile", "truncated", "manifest", "device", "text"])
+def hostile(kind: str, outside: Path) -> bytes:
+    """An image file of that kind: those of test_archive_hostile, and what is no archive at all or of no image."""
+    if kind in REFUSED:
+        members = REFUSED[kind][0]
+        return gzip.compress(image_bytes(*(members if isinstance(members, list) else [members])), compresslevel=1)
+    return {
+        "below a link to outside": image_bytes(symlink("rootfs/a", str(outside)), (member("rootfs/a/x"), b"x")),
+        "truncated": gzip.compress(image_bytes((member("rootfs/a"), os.urandom(100_000))))[:50_000],
+        "manifest": image_bytes(manifest=b'{"acKind": "ImageManifest"}'),
+        "no manifest": image_bytes(member("rootfs/a"), manifest=b""),
+        "bomb": gzip.compress(image_bytes((member("rootfs/zeros"), bytes(30_000_000))), compresslevel=9),
+        "members": image_bytes(*(member(f"rootfs/{number}") for number in range(3000))),
+        "text": b"hello",
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", [*REFUSED, "below a link to outside", "truncated", "manifest", "no manifest", "bomb", "members", "text"])
 def test_nothing_is_left_of_a_refused_image(kind: str, store: Store, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    content = {
-        "hostile": image_bytes(symlink("rootfs/a", str(outside)), (member("rootfs/a/x"), b"x")),
-        "truncated": gzip.compress(image_bytes((member("rootfs/a"), os.urandom(100_000))))[:50_000],
-        "manifest": image_bytes(manifest=b'{"acKind": "ImageManifest"}'),
-        "device": image_bytes(member("rootfs/null", b"3", devmajor=1, devminor=3)),
-        "text": b"hello",
-    }[kind]
-    (tmp_path / "evil.aci").write_bytes(content)
+    (tmp_path / "evil.aci").write_bytes(hostile(kind, outside))
     with pytest.raises(UserError, match=r"evil\.aci") as caught:
-        import_image(store, str(tmp_path / "evil.aci"), verified=True)
+        import_image(store, str(tmp_path / "evil.aci"), verified=True, limits=Limits(size=20_000_000, members=1000))
     assert "\n" not in str(caught.value)
     assert files(store) == []
     assert list(outside.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "evil.aci", "outside"]
     assert store.images() == []
 
 
