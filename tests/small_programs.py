@@ -11,6 +11,7 @@ import pytest
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 LOADER = "ld-linux-x86-64.so.2"
 
+needs_actool = pytest.mark.skipif(shutil.which("actool") is None, reason="no actool on this machine (Debian package appc-spec)")
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc on this machine (Debian packages gcc, libc6-dev)")
 
 

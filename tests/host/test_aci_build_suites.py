@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import appliance
 from aci_build import __main__ as command
 from aci_build import relocation
+from small_programs import needs_actool
 
 RECIPES = Path(__file__).parents[2] / "aci-build/recipes"
 PLUGINS = "usr/libexec/docker/cli-plugins"
@@ -41,6 +43,13 @@ VERSIONS = {
 }
 
 
+@needs_actool
+@pytest.mark.parametrize("name", ["stage1-skim", "containerd", "docker"])
+def test_what_is_installed_is_valid(name: str) -> None:
+    subprocess.run(["actool", "validate", appliance.BUILD / f"{name}.aci"], check=True)
+
+
+@needs_actool
 @pytest.mark.network
 @pytest.mark.parametrize(("name", "suite"), VERSIONS)
 def test_debians_docker(name: str, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ from appc.archive import open_archive, write_archive
 from appc.errors import ArchiveError
 from appc.image import parse_image_manifest
 from appc.tar import XATTR_RECORD, Header, header_blocks
+from small_programs import needs_actool
 from unit.image_making import manifest_bytes
 
 MANIFEST = parse_image_manifest(manifest_bytes())
-needs_actool = pytest.mark.skipif(shutil.which("actool") is None, reason="actool (Debian's appc-spec) is not installed")
 
 
 @pytest.fixture
