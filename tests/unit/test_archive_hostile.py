@@ -106,7 +106,11 @@ def test_what_ordinary_images_have_is_accepted(tmp_path: Path) -> None:
     assert read(path) == ["rootfs", *(f"rootfs/{name}" for name in ("bin", "bin/busybox", "bin/sh", "bin/up", "bin/ls", "run/fifo", "run"))]
 
 
-@pytest.mark.parametrize(("major", "minor"), [(b"\0\0\x01\0\0\0\0", b"\0" * 7), (b"\0" * 7, b"\0\0\x7f\0\0\0\0"), (b"\0" * 7, b"\xff" * 7)])
+@pytest.mark.parametrize(
+    ("major", "minor"),
+    [(b"\0\0\x01\0\0\0\0", b"\0" * 7), (b"\0" * 7, b"\0\0\x7f\0\0\0\0"), (b"\0" * 7, b"\xff" * 7)],
+    ids=["major", "minor", "as large as can be"],
+)
 def test_a_device_number_that_linux_does_not_have(tmp_path: Path, major: bytes, minor: bytes) -> None:
     """In base 256, where any number fits."""
     data = bytearray(image_bytes(member("rootfs/null", tarfile.CHRTYPE)))
