@@ -88,6 +88,14 @@ class Host(abc.ABC):
     def wait_until_booted(self, *, timeout: float) -> None:
         """Until systemd has started all that it starts at boot. Raises HostDownError, with the end of the console's text."""
 
+    def has_booted(self, *, timeout: float) -> bool:
+        """Wait for systemd to have started all of that, and say whether it has."""
+        try:
+            state = self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout).stdout.strip()
+        except subprocess.TimeoutExpired:
+            return False
+        return state in ("running", "degraded")
+
     def boot(self, *, timeout: float | None = None) -> None:
         """Start it (again), and wait until it is up; seconds. Raises HostDownError."""
         self._tell("boot")

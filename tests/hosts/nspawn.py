@@ -102,13 +102,11 @@ class NspawnHost(Host):
             pid = pid1_of(self.folder)
             if pid is not None and pid != seen:
                 seen, remounted = pid, _make_cgroups_writable(pid)
-            if pid is not None and os.path.exists(f"/proc/{pid}/root/run/systemd/private"):
-                state = self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout).stdout.strip()
-                if state in ("running", "degraded"):
-                    if remounted:
-                        # systemd looks once, when it starts, which controllers it may use: without this their limits would be words.
-                        self.check(["systemctl", "daemon-reexec"])
-                    return
+            if pid is not None and os.path.exists(f"/proc/{pid}/root/run/systemd/private") and self.has_booted(timeout=timeout):
+                if remounted:
+                    # systemd looks once, when it starts, which controllers it may use: without this their limits would be words.
+                    self.check(["systemctl", "daemon-reexec"])
+                return
             if self._guardian.poll() is not None:
                 break
             time.sleep(0.005)

@@ -155,7 +155,7 @@ class VmHost(Host):
                     raise HostDownError(f"ssh to {self.name} ended: {(self.folder / 'ssh.log').read_text()}")
                 self._give_up_after(until)
                 time.sleep(0.02)
-        while self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout).stdout.strip() not in ("running", "degraded"):
+        while not self.has_booted(timeout=timeout):
             self._give_up_after(until)
             time.sleep(0.2)
 
