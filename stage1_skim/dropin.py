@@ -37,8 +37,9 @@ _OURS = {
 
 def check(text: str, where: str) -> str:
     """The text, ending in a newline. Raises UserError naming `where` it came from and the line that cannot be."""
+    _refuse_oddities(text, where)
     section = ""
-    for number, line in _logical_lines(text, where):
+    for number, line in logical_lines(text):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
             if section not in _SECTIONS:
@@ -55,19 +56,24 @@ def check(text: str, where: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
-def _logical_lines(text: str, where: str) -> Iterator[tuple[int, str]]:
-    """Settings and section headers with the numbers of their first lines, put together and stripped as systemd does it.
-
-    A comment does not end a continuation (config_parse in systemd's conf-parser.c). What else would end a line for systemd, or mean
-    nothing to it, is refused rather than imitated.
-    """
-    begun, first = "", 0
-    lines = text.split("\n")
-    for number, line in enumerate(lines, 1):
+def _refuse_oddities(text: str, where: str) -> None:
+    """What else would end a line for systemd, or mean nothing to it, is refused rather than imitated."""
+    for number, line in enumerate(text.split("\n"), 1):
         odd = next((character for character in line if (character < " " and character != "\t") or "\ud800" <= character <= "\udfff"), "")
         if odd:
             raise _error(where, number, f"{odd!r} cannot be in a unit")
-        if line.lstrip(_BLANKS).startswith(("#", ";")):
+    if _is_continued(text.rstrip("\n")):
+        raise _error(where, len(text.rstrip("\n").split("\n")), "the last line is to be continued")
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Settings and section headers with the numbers of their first lines, put together and stripped as systemd does it.
+
+    A comment does not end a continuation (config_parse in systemd's conf-parser.c).
+    """
+    begun, first = "", 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if _is_comment(line):
             continue
         first = first if begun else number
         begun += line
@@ -77,8 +83,12 @@ def _logical_lines(text: str, where: str) -> Iterator[tuple[int, str]]:
         if whole := begun.strip(_BLANKS):
             yield first, whole
         begun = ""
-    if begun:
-        raise _error(where, len(text.splitlines()), "the last line is to be continued")
+    if whole := begun.strip(_BLANKS):
+        yield first, whole
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip(_BLANKS).startswith(("#", ";"))
 
 
 def _is_continued(line: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
 from poddir import annotations as names
+from stage1_skim.dropin import logical_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from stage1_skim.pod import Pod
     from stage1_skim.systemd import Manager
 
-_COMMENTS = "#;"
 _START_LIMIT = ("StartLimitBurst", "StartLimitIntervalSec")
 # Of systemd.service(5), systemd.kill(5) and systemd.exec(5): how the host's own unit runs, or what reaches the app in another way.
 _ITS_OWN = frozenset(
@@ -121,21 +121,13 @@ def _is_passed_on(section: str, name: str) -> bool:
 
 
 def settings(text: str) -> Iterator[tuple[str, str, str]]:
-    """Section, name and value of each setting, lines that are continued put together as systemd does it (systemd.syntax(7))."""
+    """Section, name and value of each setting of a unit's file."""
     section = ""
-    pending = ""
-    for line in map(str.lstrip, text.split("\n")):
-        if line and line[0] in _COMMENTS:
+    for _, line in logical_lines(text):
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1]
             continue
-        pending += line
-        if (len(pending) - len(pending.rstrip("\\"))) % 2:
-            pending = pending[:-1] + " "
-            continue
-        whole, pending = pending.strip(), ""
-        if whole.startswith("[") and whole.endswith("]"):
-            section = whole[1:-1]
-            continue
-        name, equals, value = whole.partition("=")
+        name, equals, value = line.partition("=")
         if equals:
             yield section, name.strip(), value.strip()
 

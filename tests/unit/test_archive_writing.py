@@ -183,7 +183,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 @settings(deadline=None, max_examples=50)
 @given(
-    name=names,
+    name=names.filter(lambda name: not name.endswith("/")),
     link=names,
     mode=st.integers(0, 0o7777),
     uid=st.integers(0, 2**32 - 2),
@@ -193,5 +193,5 @@ def test_any_header_is_read_by_tarfile_as_it_was_written(name: str, link: str, m
     blocks = header_blocks(Header(name=name, kind="symlink", link=link, mode=mode, uid=uid, gid=uid, xattrs={"user.x": value}))
     with tarfile.open(fileobj=io.BytesIO(blocks + bytes(1024)), mode="r:", errors="surrogateescape") as archive:
         (info,) = archive.getmembers()
-    assert (info.name, info.linkname, info.mode, info.uid, info.gid) == (name.rstrip("/") or name, link, mode, uid, uid)
+    assert (info.name, info.linkname, info.mode, info.uid, info.gid) == (name, link, mode, uid, uid)
     assert info.pax_headers[XATTR_RECORD + "user.x"].encode("utf-8", "surrogateescape") == value
