@@ -10,7 +10,7 @@ from linux.termination import Terminated, die_by, raise_on_termination
 VERSION = "0.1.0"
 
 HELP = """\
-usage: skim setup | remove | status [--json] | --version | --help
+usage: skim setup | remove | status [--json] | doctor [--json] | --version | --help
 
 The appliance that is this host's Docker: two images, containerd and docker, run as one pod of ordinary systemd services.
 
@@ -18,6 +18,9 @@ The appliance that is this host's Docker: two images, containerd and docker, run
             enable docker.service and docker.socket. Run it again after changing the file; containers are not touched
   remove    undo setup. Docker is stopped; images, volumes and containers in /var/lib/docker are kept
   status    the installed engine and whether it runs; --json for programs. Exit status 1: none is set up
+  doctor    look at all that Docker needs of this host: kernel, cgroups, storage, units, daemon.json, engine, space. For each finding it
+            says what to do. It changes nothing, and may run before setup and as any user; --json for programs.
+            Exit status 0: no error (warnings and notes may be), 1: errors
 
 From there on it is plain Docker:
 
@@ -46,8 +49,10 @@ def main(words: list[str]) -> int:
             remove(installed_layout())
         case ["status"] | ["status", "--json"]:
             return show_status(as_json=len(words) > 1)
+        case ["doctor"] | ["doctor", "--json"]:
+            return examine_host(as_json=len(words) > 1)
         case []:
-            raise UserError("what shall be done? setup, remove or status", hint="`skim --help` explains them")
+            raise UserError("what shall be done? setup, remove, status or doctor", hint="`skim --help` explains them")
         case _:
             raise UserError(f"cannot do `{' '.join(words)}`", hint="`skim --help` lists what can be done")
     return 0
@@ -60,6 +65,17 @@ def show_status(*, as_json: bool) -> int:
     found = status.look(installed_layout())
     sys.stdout.write(status.status_json(found) if as_json else status.status_text(found))
     return 0 if found.engine else 1
+
+
+def examine_host(*, as_json: bool) -> int:
+    from engine.doctor import rendering
+    from engine.doctor.examine import examine
+    from engine.doctor.finding import is_ok
+    from engine.layout import installed_layout
+
+    checks = examine(installed_layout())
+    sys.stdout.write(rendering.as_json(checks) if as_json else rendering.text(checks, colour=sys.stdout.isatty()))
+    return 0 if is_ok(checks) else 1
 
 
 def run() -> int:

@@ -123,10 +123,10 @@ def _kept_flags(path: str) -> int:
     return os.statvfs(path).f_flag & (MS_NOSUID | MS_NODEV | 8 | 1024 | 2048)
 
 
-def mount_points(mentioning: str = "") -> list[MountPoint]:
+def mount_points(mentioning: str = "", *, table: str = "/proc/self/mountinfo") -> list[MountPoint]:
     """All mounts of this process's mount namespace, in the order they were made; or those alone whose line mentions a text."""
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    with open(table, encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             if mentioning not in line:
                 continue
