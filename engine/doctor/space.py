@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.doctor.finding import Check, error, note, ok, warning
+from engine.doctor.finding import Check, error, ok, warning
 
 if TYPE_CHECKING:
     from engine.doctor.probe import FileSystem, Probe
@@ -59,8 +59,6 @@ def _place(place: Place) -> list[Check]:
         found.append(ok(name, f"{room}{where}"))
     if filesystem.inodes and filesystem.inodes_free < _FEW_INODES:
         make = error if filesystem.inodes_free < _NO_INODES else warning
-        if filesystem.inodes < _FEW_INODES * 2 and filesystem.inodes_free > filesystem.inodes // 2:
-            make = note
         what = f"{place.path}: room for {filesystem.inodes_free} more files (inodes), of {filesystem.inodes}{where}"
         found.append(make(f"{name}-files", what, place.remedy))
     return found

@@ -16,7 +16,7 @@ SOCKET = "docker.socket"
 CONTAINERD = "containerd.service"
 _NAMES = (SERVICE, SOCKET, CONTAINERD)
 _PROPERTIES = (
-    "Id,LoadState,ActiveState,Result,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart,Environment,EnvironmentFiles,"
+    "Id,LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart,Environment,EnvironmentFiles,"
     "SocketGroup,SocketMode"
 )
 # Where systemd looks before it looks anywhere else (systemd.unit(5)), the first wins.
@@ -29,6 +29,7 @@ class Unit(NamedTuple):
     name: str
     load: str = ""
     active: str = ""
+    sub: str = ""
     result: str = ""
     enabled: str = ""
     fragment: str = ""
@@ -65,7 +66,7 @@ class Units(NamedTuple):
 
 def gather(probe: Probe) -> Units:
     shown = _ask(probe)
-    units = [shown.get(name) or _from_file(probe, name) for name in _NAMES]
+    units = [_with_unread(probe, shown[name]) if name in shown else _from_file(probe, name) for name in _NAMES]
     dockerd = probe.real(f"{probe.layout.prefix}/bin/dockerd")
     program = units[0].program
     resetting = [path for path in units[0].drop_ins if _sets_command(probe.text(path) or "")]
@@ -117,6 +118,7 @@ def parse_shown(text: str) -> Unit:
         name=one("Id"),
         load=one("LoadState"),
         active=one("ActiveState"),
+        sub=one("SubState"),
         result=one("Result"),
         enabled=one("UnitFileState"),
         fragment=one("FragmentPath"),
@@ -129,6 +131,17 @@ def parse_shown(text: str) -> Unit:
         group=one("SocketGroup"),
         mode=one("SocketMode"),
     )
+
+
+def _with_unread(probe: Probe, unit: Unit) -> Unit:
+    """systemd itself does not notice (NeedDaemonReload=) a directory of drop-ins that came after it looked."""
+    return unit._replace(stale=unit.stale or not set(_drop_ins(probe, unit.name)) <= set(unit.drop_ins))
+
+
+def _drop_ins(probe: Probe, name: str) -> tuple[str, ...]:
+    """The administrator's."""
+    directory = f"/etc/systemd/system/{name}.d"
+    return tuple(f"{directory}/{file}" for file in probe.names(directory) if file.endswith(".conf"))
 
 
 def _from_file(probe: Probe, name: str) -> Unit:
@@ -148,13 +161,10 @@ def _from_file(probe: Probe, name: str) -> Unit:
             files.append(value.lstrip("-"))
         elif key == "Environment":
             environment += _split(value)
-    drop_ins = tuple(
-        f"/etc/systemd/system/{name}.d/{file}" for file in probe.names(f"/etc/systemd/system/{name}.d") if file.endswith(".conf")
-    )
     return Unit(
         name,
         fragment=path,
-        drop_ins=drop_ins,
+        drop_ins=_drop_ins(probe, name),
         program=command[0] if command else "",
         arguments=tuple(command[1:]),
         environment=tuple(environment),
@@ -278,10 +288,11 @@ def _enabled(units: Units) -> Check:
 
 def _active(service: Unit) -> Check:
     name = "units.running"
-    if service.active == "failed":
+    if service.active == "failed" or service.sub.startswith("auto-restart"):
         return error(
             name,
-            f"docker.service has failed ({service.result or 'unknown reason'})",
+            f"docker.service has failed ({service.result or 'unknown reason'})"
+            + ("" if service.active == "failed" else ", systemd is about to start it again"),
             "`journalctl -u docker` says why; then `systemctl reset-failed docker.service docker.socket && systemctl start docker`",
         )
     if service.active == "active":
