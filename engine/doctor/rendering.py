@@ -7,7 +7,7 @@ from collections import Counter
 
 from engine.doctor.finding import ERROR, NOTE, OK, STATUSES, WARNING, Check, is_ok
 
-_TITLES = {
+TITLES = {
     "engine": "The engine",
     "units": "Units",
     "access": "Who may use it",
@@ -26,7 +26,7 @@ _INDENT = " " * 11
 def text(checks: list[Check], *, colour: bool) -> str:
     """One line for each check, below its group; what to do below each that is not ok; a summary at the end."""
     lines = []
-    for group, title in _TITLES.items():
+    for group, title in TITLES.items():
         members = [check for check in checks if check.group == group]
         if members:
             lines += [_painted(title, "1") if colour else title, *(line for check in members for line in _lines(check, colour=colour)), ""]
@@ -59,7 +59,7 @@ def summary(checks: list[Check]) -> str:
         head = "Docker does not work as it should"
     elif counts[WARNING]:
         head = "no errors"
-    return f"{head}: {len(checks)} checks" + (f", {', '.join(words)}" if words else "")
+    return f"{head}: {len(checks)} check{'' if len(checks) == 1 else 's'}" + (f", {', '.join(words)}" if words else "")
 
 
 def as_json(checks: list[Check]) -> str:

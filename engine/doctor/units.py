@@ -141,7 +141,8 @@ def _with_unread(probe: Probe, unit: Unit) -> Unit:
 def _drop_ins(probe: Probe, name: str) -> tuple[str, ...]:
     """The administrator's."""
     directory = f"/etc/systemd/system/{name}.d"
-    return tuple(f"{directory}/{file}" for file in probe.names(directory) if file.endswith(".conf"))
+    paths = [f"{directory}/{file}" for file in probe.names(directory) if file.endswith(".conf")]
+    return tuple(path for path in paths if probe.link(path) != "/dev/null")
 
 
 def _from_file(probe: Probe, name: str) -> Unit:

@@ -115,7 +115,10 @@ _DROP_IN = "/etc/systemd/system/docker.service.d/50-test.conf"
 _NO_DROP_IN = "rm -r /etc/systemd/system/docker.service.d; systemctl daemon-reload"
 _SMALL = 'mkdir -p /mnt/small /etc/docker; echo \'{"data-root": "/mnt/small"}\' >/etc/docker/daemon.json; '
 _NOT_SMALL = "umount /mnt/small; rm /etc/docker/daemon.json"
-_EXITED = "rkt --insecure-options=image run --uuid-file-save=/tmp/uuid /opt/skim/images/containerd.aci --exec /usr/bin/containerd -- --version; rkt list | grep -q exited"
+_EXITED = (
+    "rkt --insecure-options=image run --uuid-file-save=/tmp/uuid /opt/skim/images/containerd.aci --exec /usr/bin/containerd -- --version; "
+    "rkt list | grep -q exited"
+)
 _OTHER = "mkdir -p /tmp/other && cp /bin/busybox /tmp/other/dockerd && systemd-run -q --unit=other-dockerd bash -c "
 
 ILLS = [
@@ -176,7 +179,8 @@ ILLS = [
     ),
     Ill(
         "docker.service has failed",
-        "mkdir -p /etc/docker; echo '{' >/etc/docker/daemon.json; systemctl restart docker; until systemctl is-failed --quiet docker; do sleep 0.1; done",
+        "mkdir -p /etc/docker; echo '{' >/etc/docker/daemon.json; systemctl restart docker; "
+        "until systemctl is-failed --quiet docker; do sleep 0.1; done",
         "units.running",
         "error",
         "docker.service has failed",
