@@ -48,7 +48,7 @@ def gather(probe: Probe) -> Access:
 
 def _groups(text: str) -> dict[int, str]:
     fields = [line.split(":") for line in text.splitlines()]
-    return {int(field[2]): field[0] for field in fields if len(field) >= 3 and field[2].isdigit()}
+    return {int(field[2]): field[0] for field in fields if len(field) >= 3 and field[2].isdecimal()}
 
 
 def checks(access: Access, units: Units) -> list[Check]:

@@ -72,6 +72,8 @@ def gather(probe: Probe) -> Installed:
         damaged = problem.message
     except OSError as problem:
         damaged = f"{problem.filename}: {problem.strerror}"
+    except UnicodeDecodeError:
+        damaged = "engine.env is no text"
     configuration = _configuration(probe)
     if engine is None:
         return Installed(None, damaged, configuration)

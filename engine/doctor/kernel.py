@@ -47,7 +47,7 @@ class Kernel(NamedTuple):
 
     @property
     def version(self) -> Version:
-        numbers = [int("".join(filter(str.isdigit, part)) or 0) for part in self.release.split("-")[0].split(".")[:2]]
+        numbers = [int("".join(filter(str.isdecimal, part)) or 0) for part in self.release.split("-")[0].split(".")[:2]]
         return (numbers[0], numbers[1] if len(numbers) > 1 else 0)
 
 
@@ -75,7 +75,7 @@ def gather(probe: Probe, release: str = "") -> Kernel:
         directory=probe.exists(modules),
         other_releases=tuple(name for name in probe.names("/lib/modules") if name != release),
         forbidden=_forbidden(probe),
-        keys=int(keys) if keys.isdigit() else None,
+        keys=int(keys) if keys.isdecimal() else None,
     )
 
 

@@ -60,7 +60,7 @@ class Probe:
         except PermissionError:
             self.denied.add(path)
             return None
-        except OSError:
+        except (OSError, ValueError):  # the latter for what cannot be a path
             return None
 
     def text(self, path: str) -> str | None:
@@ -79,7 +79,7 @@ class Probe:
         except PermissionError:
             self.denied.add(path)
             return []
-        except OSError:
+        except (OSError, ValueError):
             return []
 
     def stat(self, path: str, *, follow: bool = True) -> os.stat_result | None:
@@ -88,7 +88,7 @@ class Probe:
         except PermissionError:
             self.denied.add(path)
             return None
-        except OSError:
+        except (OSError, ValueError):
             return None
 
     def exists(self, path: str) -> bool:
@@ -101,7 +101,7 @@ class Probe:
         """Where a link leads; "" for what is none."""
         try:
             return os.readlink(self.at(path))
-        except OSError:
+        except (OSError, ValueError):
             return ""
 
     def real(self, path: str) -> str:
@@ -135,9 +135,9 @@ class Probe:
 
     def nearest(self, path: str) -> str:
         """The path, or the nearest one above it that is there."""
-        while path != "/" and not os.path.isdir(self.at(path)):
+        while path not in ("/", "") and not os.path.isdir(self.at(path)):
             path = os.path.dirname(path)
-        return path
+        return path or "/"
 
     def file_system(self, path: str) -> FileSystem:
         """What holds a path, there already or not."""
@@ -148,7 +148,7 @@ class Probe:
             return FileSystem(target, fstype, options)
         try:
             numbers = os.statvfs(self.at(self.nearest(real)))
-        except OSError:
+        except (OSError, ValueError):
             return FileSystem(target, fstype, options)
         return FileSystem(
             target,
@@ -175,5 +175,5 @@ class Probe:
     def _mounts(self) -> list[MountPoint]:
         try:
             return mount_points(table=self.at("/proc/self/mountinfo"))
-        except OSError:
+        except (OSError, ValueError):
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,7 +92,11 @@ class Settings(NamedTuple):
 
     @property
     def data_root(self) -> str:
-        return self.value("data-root") or self.value("graph") or DEFAULT_DATA_ROOT
+        root = self.value("data-root") or self.value("graph") or DEFAULT_DATA_ROOT
+        try:
+            return DEFAULT_DATA_ROOT if b"\0" in os.fsencode(root) else root
+        except UnicodeEncodeError:
+            return DEFAULT_DATA_ROOT  # no path at all; the engine itself refuses it
 
 
 def gather(probe: Probe, unit: Unit) -> Settings:
@@ -100,8 +105,10 @@ def gather(probe: Probe, unit: Unit) -> Settings:
     settings = Settings(path=path, flags=flags, unknown_words=tuple(rest))
     text = probe.text(path)
     if text is None:
-        return settings._replace(denied=path in probe.denied, present=path in probe.denied)
-    problem, keys, twice = parse_configuration(text, path)
+        denied, present = path in probe.denied, probe.exists(path)
+        problem = f"{path} is no file that could be read" if present and not denied else ""
+        return settings._replace(denied=denied, present=present or denied, problem=problem)
+    problem, keys, twice = parse_configuration(text.removeprefix("\ufeff"), path)
     return settings._replace(present=True, problem=problem, keys=keys, twice=tuple(twice))
 
 

@@ -113,7 +113,7 @@ def _types(storage: Storage) -> Check | None:
 def _driver(storage: Storage, settings: Settings, engine_version: str) -> Check | None:
     name = "storage.driver"
     chosen = settings.value("storage-driver")
-    major = int(digits) if (digits := engine_version.partition(".")[0]).isdigit() else 0
+    major = int(digits) if (digits := engine_version.partition(".")[0]).isdecimal() else 0
     if chosen and chosen not in _DRIVERS:
         return error(name, f"storage-driver: there is no {chosen}", "leave storage-driver out, or write overlay2")
     if chosen and major >= _GONE.get(chosen, 1000):

@@ -510,13 +510,15 @@ def test_docker_runs_on_where_run_is_noexec(doctor: Doctor) -> None:
 def test_hosts_in_daemon_json_beside_the_unit_s_own_is_no_conflict(doctor: Doctor) -> None:
     doctor.host.write("/etc/docker/daemon.json", '{"hosts": ["fd://"]}')
     try:
-        assert doctor.look()["daemon-json.hosts"]["status"] == "ok"
+        found = doctor.look()
+        assert (found["daemon-json.hosts"]["status"], found["daemon-json.valid"]["status"]) == ("ok", "ok")
     finally:
         doctor.host.check("rm /etc/docker/daemon.json")
 
 
 def test_it_changes_nothing(ours: Host) -> None:
     ours.check("systemctl stop docker.service")  # the socket stays, and nothing of the doctor's may wake Docker by it
+    ours.write("/etc/docker/daemon.json", '{"debug": true}')
     try:
         before = ours.check(SNAPSHOT)
         ours.check("skim doctor")
@@ -525,7 +527,7 @@ def test_it_changes_nothing(ours: Host) -> None:
         assert ours.check(SNAPSHOT).splitlines() == before.splitlines()
         assert ours.run("systemctl is-active docker.service").stdout.strip() == "inactive"
     finally:
-        ours.check("systemctl start docker.service")
+        ours.check("rm /etc/docker/daemon.json && systemctl start docker.service")
 
 
 def test_an_ordinary_user_is_told_what_could_not_be_looked_at(doctor: Doctor) -> None:
@@ -550,6 +552,15 @@ def installed(progress: cache.Progress) -> Iterator[Host]:
         host.boot()
         host.run("systemctl is-system-running --wait")
         yield host
+
+
+def test_a_user_of_a_host_without_d_bus_is_told_by_the_files(progress: cache.Progress) -> None:
+    with NspawnHost(image.DEBIAN12, prepare=appliance.install, progress=progress) as host:
+        host.boot()
+        host.write("/etc/default/docker", "DOCKER_OPTS=debug\n")
+        found = Doctor(host).look(user="nobody")
+        assert found["units.state"]["status"] == "note" and "as root" in found["units.state"]["do"]
+        assert found["units.command"]["status"] == "ok" and found["daemon-json.arguments"]["status"] == "error"
 
 
 def test_before_setup_it_says_so_and_makes_nothing(installed: Host) -> None:

@@ -76,6 +76,16 @@ def test_a_configuration_file_that_a_flag_names(tmp_path: Path) -> None:
     assert (told.path, told.data_root) == ("/srv/d.json", "/old")
 
 
+def test_a_directory_in_the_file_s_place(tmp_path: Path) -> None:
+    found = look(settings.gather(probe(tmp_path, {"/etc/docker/daemon.json/": ""}), UNIT))
+    assert found["daemon-json.syntax"].status == "error"
+
+
+def test_a_byte_order_mark_is_left_to_the_engine(tmp_path: Path) -> None:
+    told = settings.gather(probe(tmp_path, {"/etc/docker/daemon.json": b'\xef\xbb\xbf{"debug": true}'}), UNIT)
+    assert (told.problem, told.keys) == ("", {"debug": True})
+
+
 def test_a_key_and_a_flag_of_the_same(tmp_path: Path) -> None:
     files = {
         "/etc/default/docker": "DOCKER_OPTS=-D --storage-driver overlay2",

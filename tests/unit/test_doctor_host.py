@@ -80,6 +80,12 @@ def test_the_data_root_is_looked_at_where_it_will_be(tmp_path: Path) -> None:
     assert facts.present and facts.drivers == ("overlay2",)
 
 
+@pytest.mark.parametrize("root", ["docker", "x\0y", "x\ud800", "/a/../..//var/lib/docker/", 7, ["/x"]])
+def test_a_data_root_that_is_no_path(tmp_path: Path, root: object) -> None:
+    told = Settings(keys={"data-root": root})
+    by_id(storage.checks(storage.gather(probe(tmp_path), told), told, ""))
+
+
 def test_a_data_root_that_leads_elsewhere_by_a_link(tmp_path: Path) -> None:
     files = {"/proc/self/mountinfo": mountinfo("/ ext4", "/srv xfs"), "/srv/docker/": "", "/var/lib/docker": f"->{tmp_path}/srv/docker"}
     assert storage.gather(probe(tmp_path, files), Settings()).filesystem.fstype == "xfs"
