@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _GONE = {"aufs": 24, "overlay": 24, "devicemapper": 25}
 _DRIVERS = ("overlay2", "btrfs", "zfs", "vfs", "fuse-overlayfs", "aufs", "overlay", "devicemapper", "windowsfilter", "overlayfs")
 _GOOD = ("ext4", "ext3", "ext2", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs")
-_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuseblk", "virtiofs", "vfat", "msdos", "exfat", "ntfs3", "ecryptfs", "ceph")
-_UNLIKE = "overlay2 does not work on it: put the data root on ext4, xfs or btrfs (`data-root` in daemon.json), or mount one there"
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuseblk", "vfat", "msdos", "exfat", "ntfs3", "ecryptfs", "ceph")
+_ELSEWHERE = "put the data root on ext4, xfs or btrfs (`data-root` in daemon.json), or mount one there"
 
 
 class Storage(NamedTuple):
@@ -43,8 +43,8 @@ def gather(probe: Probe, settings: Settings) -> Storage:
         is_directory=asleep or os.path.isdir(probe.at(probe.nearest(root))),
         filesystem=filesystem,
         types=None if asleep else _sees_types(probe, root),
-        drivers=() if asleep else tuple(name for name in probe.names(f"{root}/image") if name in _DRIVERS),
-        denied=f"{root}/image" in probe.denied,
+        drivers=() if asleep else tuple(name for name in probe.names(root) if name in _DRIVERS and probe.names(f"{root}/{name}")),
+        denied=root in probe.denied,
     )
 
 
@@ -70,11 +70,10 @@ def checks(storage: Storage, settings: Settings, engine_version: str) -> list[Ch
     where = f"{storage.root} on {filesystem.fstype or 'an unknown file system'} ({filesystem.target})"
     if filesystem.fstype == "autofs":
         return [note("storage.data-root", f"{storage.root} is mounted at its first use, and is not now", "look again when it is mounted")]
-    found = [_data_root(storage, where), _types(storage), _driver(storage, settings, engine_version)]
-    return [check for check in found if check is not None]
+    return [_data_root(storage, settings, where), _types(storage, settings), _driver(storage, settings, engine_version)]
 
 
-def _data_root(storage: Storage, where: str) -> Check:
+def _data_root(storage: Storage, settings: Settings, where: str) -> Check:
     name = "storage.data-root"
     filesystem = storage.filesystem
     if not os.path.isabs(storage.root):
@@ -84,9 +83,9 @@ def _data_root(storage: Storage, where: str) -> Check:
             name, f"{where} is read-only", f"mount {filesystem.target} writable (an error of the disk? `journalctl -k`), or set data-root"
         )
     if filesystem.fstype == "overlay":
-        return error(name, f"{where}: an overlay cannot lie on another", f"put a volume or a disk at {storage.root}, or set data-root")
+        return _unfit(name, f"{where}: an overlay cannot lie on another", _ELSEWHERE, storage, settings)
     if filesystem.fstype.partition(".")[0] in _NETWORK:
-        return error(name, f"{where}: {_UNLIKE.partition(':')[0]}", _UNLIKE.partition(": ")[2])
+        return _unfit(name, f"{where}: no overlay lies on it", _ELSEWHERE, storage, settings)
     if filesystem.fstype == "tmpfs":
         return note(name, f"{where}: images and containers are gone after a boot, and take memory", "nothing, if that is meant")
     if filesystem.fstype == "zfs":
@@ -98,7 +97,7 @@ def _data_root(storage: Storage, where: str) -> Check:
     return ok(name, f"data root: {where}" + ("" if storage.present else ", made at the first start"))
 
 
-def _types(storage: Storage) -> Check | None:
+def _types(storage: Storage, settings: Settings) -> Check:
     name = "storage.d-type"
     if storage.types is None:
         return note(
@@ -107,10 +106,20 @@ def _types(storage: Storage) -> Check | None:
     if storage.types:
         return ok(name, "its directories say what their entries are (d_type)")
     how = "make it anew with `mkfs.xfs -n ftype=1`" if storage.filesystem.fstype == "xfs" else "put the data root on another file system"
-    return error(name, f"{storage.filesystem.target} has no d_type: overlay2 does not work on it", f"save what is on it and {how}")
+    return _unfit(name, f"{storage.filesystem.target} has no d_type", f"save what is on it and {how}", storage, settings)
 
 
-def _driver(storage: Storage, settings: Settings, engine_version: str) -> Check | None:
+def _unfit(name: str, what: str, do: str, storage: Storage, settings: Settings) -> Check:
+    """A file system on which overlay2 does not work: dockerd goes on with another driver, unless it has to take this one."""
+    chosen = settings.value("storage-driver")
+    if chosen in ("vfs", "fuse-overlayfs"):
+        return ok(name, f"{what}; the storage driver {chosen} needs none of it")
+    if chosen == "overlay2" or "overlay2" in storage.drivers:
+        return error(name, f"{what}: dockerd does not start with the storage driver overlay2", do)
+    return warning(name, f"{what}: dockerd falls back to the storage driver vfs, which copies every layer in full", do)
+
+
+def _driver(storage: Storage, settings: Settings, engine_version: str) -> Check:
     name = "storage.driver"
     chosen = settings.value("storage-driver")
     major = int(digits) if (digits := engine_version.partition(".")[0]).isdecimal() else 0
@@ -129,10 +138,11 @@ def _driver(storage: Storage, settings: Settings, engine_version: str) -> Check 
             f"{storage.root} has images of the storage driver {', '.join(gone)}, which Docker {major} does not read",
             "go back to an engine that does, `docker save` what is needed, then load it again; or leave it",
         )
-    if not chosen and len(storage.drivers) > 1:
+    several = [driver for driver in storage.drivers if driver not in gone and driver != "vfs"]  # vfs never counts, to dockerd
+    if not chosen and len(several) > 1:
         return error(
             name,
-            f"{storage.root} has images of {' and '.join(storage.drivers)}: dockerd does not start without being told which",
+            f"{storage.root} has images of {' and '.join(several)}: dockerd does not start without being told which",
             'set "storage-driver" in daemon.json, or remove the directories of the other from the data root',
         )
     if chosen == "vfs":

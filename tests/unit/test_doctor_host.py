@@ -40,6 +40,13 @@ def test_file_systems_of_the_data_root(fstype: str, status: str) -> None:
     assert stored(GOOD._replace(filesystem=EXT4._replace(fstype=fstype)))["storage.data-root"].status == status
 
 
+def test_a_file_system_without_overlays_is_an_error_only_for_who_needs_them() -> None:
+    fresh = GOOD._replace(filesystem=EXT4._replace(fstype="overlay"), drivers=())
+    assert stored(fresh)["storage.data-root"].status == "warning"
+    assert stored(fresh, **{"storage-driver": "overlay2"})["storage.data-root"].status == "error"
+    assert stored(fresh, **{"storage-driver": "vfs"})["storage.data-root"].status == "ok"
+
+
 def test_xfs_without_d_type() -> None:
     found = stored(GOOD._replace(filesystem=EXT4._replace(fstype="xfs"), types=False))["storage.d-type"]
     assert found.status == "error" and "mkfs.xfs -n ftype=1" in found.do
@@ -62,6 +69,7 @@ def test_read_only_and_relative_data_roots() -> None:
         ("", "26.1.5", ("aufs",), "warning"),
         ("", "20.10.24", ("btrfs", "overlay2"), "error"),
         ("overlay2", "20.10.24", ("btrfs", "overlay2"), "ok"),
+        ("", "26.1.5", ("overlay2", "vfs"), "ok"),
     ],
 )
 def test_storage_drivers(driver: str, version: str, left: tuple[str, ...], status: str) -> None:
@@ -72,7 +80,8 @@ def test_the_data_root_is_looked_at_where_it_will_be(tmp_path: Path) -> None:
     files = {
         "/proc/self/mountinfo": mountinfo("/ ext4", "/srv xfs", "/srv btrfs"),
         "/srv/other/": "",
-        "/var/lib/docker/image/overlay2/": "",
+        "/var/lib/docker/overlay2/l/": "",
+        "/var/lib/docker/btrfs/": "",
     }
     facts = storage.gather(probe(tmp_path, files), Settings(keys={"data-root": "/srv/docker"}))
     assert (facts.present, facts.filesystem.fstype, facts.filesystem.target, facts.types) == (False, "btrfs", "/srv", True)
