@@ -40,7 +40,7 @@ class Shown(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """`damaged` is what is wrong with the record. `programs`: what `--version` said of each, "" after "!" in front if it failed."""
+    """`damaged` is what is wrong with the record, "" if nothing."""
 
     engine: Engine | None
     damaged: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.doctor.finding import Check, error, note, ok, unseen, warning
@@ -40,7 +41,7 @@ def gather(probe: Probe, settings: Settings) -> Storage:
     return Storage(
         root=root,
         present=found is not None,
-        is_directory=asleep or os.path.isdir(probe.at(probe.nearest(root))),
+        is_directory=found is None or stat.S_ISDIR(found.st_mode),
         filesystem=filesystem,
         types=None if asleep else _sees_types(probe, root),
         drivers=() if asleep else tuple(name for name in probe.names(root) if name in _DRIVERS and probe.names(f"{root}/{name}")),
@@ -78,6 +79,8 @@ def _data_root(storage: Storage, settings: Settings, where: str) -> Check:
     filesystem = storage.filesystem
     if not os.path.isabs(storage.root):
         return error(name, f"data-root is no absolute path: {storage.root}", "write an absolute path")
+    if not storage.is_directory:
+        return error(name, f"{storage.root} is no directory", f"move {storage.root} away, or set data-root")
     if filesystem.read_only:
         return error(
             name, f"{where} is read-only", f"mount {filesystem.target} writable (an error of the disk? `journalctl -k`), or set data-root"

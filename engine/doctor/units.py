@@ -57,7 +57,6 @@ class Units(NamedTuple):
     service: Unit
     socket: Unit
     containerd: Unit
-    program_real: str
     program_kind: str
     """What docker.service runs: `ours`, `script` (that calls `dockerd`), `other`, `missing`, or "" where nothing is known."""
     resetting: str
@@ -79,7 +78,6 @@ def gather(probe: Probe) -> Units:
         service=units[0],
         socket=units[1],
         containerd=units[2],
-        program_real=probe.real(program) if program else "",
         program_kind=_kind(probe, program, dockerd) if program else "",
         resetting=resetting[-1] if resetting else "",
     )

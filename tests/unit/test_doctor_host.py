@@ -55,6 +55,7 @@ def test_xfs_without_d_type() -> None:
 def test_read_only_and_relative_data_roots() -> None:
     assert stored(GOOD._replace(filesystem=EXT4._replace(read_only=True)))["storage.data-root"].status == "error"
     assert stored(GOOD._replace(root="docker"))["storage.data-root"].status == "error"
+    assert stored(GOOD._replace(is_directory=False))["storage.data-root"].status == "error"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,16 @@ PROGRAMS |= {f"/usr/bin/{name}": "\x7fELF" for name in ("flock", "ps", "git")}
 PROGRAMS |= {"/usr/sbin/iptables": "->xtables-nft-multi", "/opt/skim/bin/docker": "#!/bin/sh\n", "/proc/modules": ""}
 PROGRAMS |= {"/usr/local/bin/docker": "->/run/skim/docker/docker/usr/bin/docker", "/proc/sys/net/ipv4/ip_forward": "1\n"}
 RUNNING = Units(
-    True, True, True, "", "", Unit("docker.service", active="active"), Unit("docker.socket"), Unit("containerd.service"), "", "", ""
+    systemd=True,
+    asked=True,
+    set_up=True,
+    ours="/etc/systemd/system.attached",
+    dockerd="/opt/skim/bin/dockerd",
+    service=Unit("docker.service", active="active"),
+    socket=Unit("docker.socket"),
+    containerd=Unit("containerd.service"),
+    program_kind="ours",
+    resetting="",
 )
 PATH = "/usr/local/bin:/usr/bin"
 

@@ -41,7 +41,6 @@ WELL = Units(
     service=SERVICE._replace(program="/opt/skim/bin/dockerd"),
     socket=SOCKET,
     containerd=CONTAINERD,
-    program_real="/opt/skim/bin/dockerd",
     program_kind="ours",
     resetting="",
 )
