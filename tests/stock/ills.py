@@ -56,7 +56,7 @@ ILLS = [
     ),
     Ill(
         "a drop-in starts another Docker",
-        f"mkdir -p {_DROP_IN}.d && rmdir {_DROP_IN}.d; printf '[Service]\\nExecStart=\\nExecStart=/bin/busybox dockerd\\n' >{_DROP_IN}; "
+        f"mkdir -p $(dirname {_DROP_IN}); printf '[Service]\\nExecStart=\\nExecStart=/bin/busybox dockerd\\n' >{_DROP_IN}; "
         "systemctl daemon-reload",
         "units.command",
         "error",
@@ -66,7 +66,7 @@ ILLS = [
     ),
     Ill(
         "a drop-in that systemd has not read",
-        f"mkdir -p {_DROP_IN}.d && rmdir {_DROP_IN}.d; printf '[Service]\\nEnvironment=A=b\\n' >{_DROP_IN}",
+        f"mkdir -p $(dirname {_DROP_IN}); printf '[Service]\\nEnvironment=A=b\\n' >{_DROP_IN}",
         "units.reload",
         "warning",
         "systemd has not read it",
@@ -75,7 +75,7 @@ ILLS = [
     ),
     Ill(
         "a drop-in",
-        f"mkdir -p {_DROP_IN}.d && rmdir {_DROP_IN}.d; printf '[Service]\\nEnvironment=A=b\\n' >{_DROP_IN}; systemctl daemon-reload",
+        f"mkdir -p $(dirname {_DROP_IN}); printf '[Service]\\nEnvironment=A=b\\n' >{_DROP_IN}; systemctl daemon-reload",
         "units.drop-ins",
         "note",
         _DROP_IN,
