@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from appc.errors import UserError
 from poddir import annotations as names
 from stage1_skim.streams import STDERR, STDIN, STDOUT, Journal, Relay, Sink, Streams, pipe, reopened
 from stage1_skim.units import Streams as Connections
@@ -15,6 +16,10 @@ from stage1_skim.units import Streams as Connections
 if TYPE_CHECKING:
     from stage1_skim.pod import Pod, PodApp
     from stage1_skim.terminal import Terminal
+
+
+_DESCRIPTORS_OF_AN_APP = 7  # both ends of two pipes, two streams to the journal, its main process
+_OTHER_DESCRIPTORS = 64
 
 
 class Output:
@@ -25,6 +30,7 @@ class Output:
 
     def __init__(self, pod: Pod, *, interactive: bool = False) -> None:
         keep_open()
+        _make_room(len(pod.apps))
         self.streams = Streams()
         self.terminal: Terminal | None = None
         self.is_interactive = interactive
@@ -33,9 +39,9 @@ class Output:
             from stage1_skim.terminal import Terminal
 
             self.terminal = Terminal(self.streams)
-        stdout = None if self.terminal or _is_journal(STDOUT) else Sink(STDOUT)
+        stdout = None if self.terminal or _is_journal(STDOUT) else Sink(STDOUT, name="standard output")
         # What goes to one place stays one stream, or the order between the two would be lost.
-        stderr = stdout if _same_file(STDOUT, STDERR) else None if _is_journal(STDERR) else Sink(STDERR)
+        stderr = stdout if _same_file(STDOUT, STDERR) else None if _is_journal(STDERR) else Sink(STDERR, name="standard error")
         for app in pod.apps:
             if self.terminal:
                 self._connections[app.name] = self._on_terminal(self.terminal, app, stderr)
@@ -88,6 +94,21 @@ def keep_open() -> None:
             os.fstat(descriptor)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), descriptor)
+
+
+def _make_room(apps: int) -> None:
+    """As many descriptors as a pod of so many apps needs, if we may have them. Raises UserError."""
+    needed = apps * _DESCRIPTORS_OF_AN_APP + _OTHER_DESCRIPTORS
+    if needed <= os.sysconf("SC_OPEN_MAX"):
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise UserError(
+            f"a pod of {apps} apps takes {needed} descriptors, and {most} are allowed", hint="raise it: ulimit -Hn, LimitNOFILE="
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _is_journal(descriptor: int) -> bool:

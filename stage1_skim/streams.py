@@ -1,7 +1,8 @@
 """Bytes on their way: what is read from one descriptor and written to others, without ever waiting in read(2) or write(2).
 
 Memory is bounded: a source is read only while every sink that must get all has room, so a slow reader slows the apps down and loses
-nothing. The journal's copy alone may have gaps, which are marked: an app must not stand still because journald does.
+nothing. Two places alone may have gaps, which are marked: the journal's copy, and a file where no space is left. An app must not stand
+still because journald does, or for a full disk.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _JOURNAL_AGAIN_SECONDS = 1.0
 _LONGEST_LINE = 65536  # longer ones are passed on in parts, so two apps' lines may mix there
 _F_SETPIPE_SZ = 1031
 
-# Nobody reads any more, or there is no room for ever: the apps go on, as they would under any other init.
-_BROKEN = (errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN, errno.ENOSPC, errno.EFBIG, errno.EBADF)
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # somebody may make room
+_FULL_AGAIN_SECONDS = 1.0
 
 
 def pipe() -> tuple[int, int]:
@@ -58,11 +59,20 @@ def reopened(descriptor: int, flags: int) -> int | None:
 
 
 class Sink:
-    """A descriptor to write to, and what it could not take yet."""
+    """A descriptor to write to, and what it could not take yet.
 
-    def __init__(self, descriptor: int, *, ours: bool = False) -> None:
+    Whatever goes wrong with it ends it, and the apps go on, as they would under any other init; but a full disk is tried again. With a
+    `name` the user hears of it: `news` are lines, each told once.
+    """
+
+    def __init__(self, descriptor: int, *, ours: bool = False, name: str = "") -> None:
         self.backlog = bytearray()
+        self.news: list[str] = []
+        self.is_full = False
+        self._name = name
         self._closing = False
+        self._left_out = 0
+        self._again = 0.0
         own = None if ours else reopened(descriptor, os.O_WRONLY)
         self._take(descriptor if own is None else own, never_blocks=ours or own is not None or stat.S_ISREG(os.fstat(descriptor).st_mode))
 
@@ -75,10 +85,18 @@ class Sink:
 
     @property
     def has_room(self) -> bool:
-        return len(self.backlog) < _BACKLOG
+        return self.is_full or len(self.backlog) < _BACKLOG
+
+    @property
+    def pause(self) -> float:
+        """For how many seconds there is no sense in writing to it."""
+        return max(0.0, self._again - time.monotonic()) if self.is_full else 0.0
 
     def put(self, data: bytes) -> None:
         if self.broken:
+            return
+        if self.is_full and len(self.backlog) >= _BACKLOG:
+            self._left_out += len(data)
             return
         idle = not self.backlog
         self.backlog += data
@@ -93,13 +111,14 @@ class Sink:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno not in _BROKEN:
-                raise
-            self.broken = True
-            self.backlog.clear()
-            self._broke()
+            if error.errno in _FULL:
+                self._fill(error)
+            else:
+                self._break(error)
             return
         del self.backlog[:written]
+        if self.is_full:
+            self._empty()
         if self._closing and not self.backlog:
             self._close()
 
@@ -108,6 +127,33 @@ class Sink:
         self._closing = True
         if not self.backlog:
             self._close()
+
+    def give_up(self) -> None:
+        """Nothing comes after this; what found no space is lost, and told of."""
+        lost = len(self.backlog) + self._left_out
+        if self.is_full and self._name:
+            self.news.append(f"{self._name}: the last {lost} bytes are lost")
+        self.backlog.clear()
+
+    def _fill(self, error: OSError) -> None:
+        if not self.is_full and self._name:
+            self.news.append(f"cannot write to {self._name}: {error.strerror}; trying again until it works")
+        self.is_full = True
+        self._again = time.monotonic() + _FULL_AGAIN_SECONDS
+
+    def _empty(self) -> None:
+        """There is room again. What was left out would stand after all that is still to be written."""
+        self.is_full = False
+        if self._left_out:
+            self.backlog += f"\n[{self._left_out} bytes are missing here: no space was left]\n".encode()
+            self._left_out = 0
+
+    def _break(self, error: OSError) -> None:
+        if self._name:
+            self.news.append(f"cannot write to {self._name} any more: {error.strerror}")
+        self.broken = True
+        self.backlog.clear()
+        self._broke()
 
     def _close(self) -> None:
         if self.descriptor >= 0:
@@ -125,6 +171,9 @@ class Journal(Sink):
 
     def __init__(self, identifier: str) -> None:
         self.backlog = bytearray()
+        self.news = []
+        self.is_full = False
+        self._name = ""
         self.broken = True
         self.descriptor = -1
         self._closing = False
@@ -168,7 +217,7 @@ class Relay:
     """What is read from `reader`, non-blocking or said to be ready by poll(2), goes to every sink.
 
     With a `prefix` it goes there line by line, each beginning with that. `journal` gets it as it is. `on_data` sees all of it, and
-    `on_end` is called at its end.
+    `on_end` is called at its end. Whatever goes wrong in reading is its end; of an `is_input` the user hears why (`news`).
     """
 
     def __init__(
@@ -187,6 +236,8 @@ class Relay:
         self.sinks = sinks
         self.journal = journal
         self.is_input = is_input
+        self.news: list[str] = []
+        self._left: int | None = None
         self._prefix = prefix
         self._partial = bytearray()
         self._on_data = on_data
@@ -199,18 +250,21 @@ class Relay:
     def read(self) -> bool:
         """Pass on what is there; False if there is nothing, now or (`ended`) any more."""
         try:
-            data = os.read(self.reader, _CHUNK)
+            data = os.read(self.reader, _CHUNK if self._left is None else min(_CHUNK, self._left))
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno != errno.EIO:  # a terminal that was hung up
-                raise
+            if self.is_input and error.errno != errno.EIO:  # a terminal that was hung up
+                self.news.append(f"cannot read standard input: {error.strerror}; it ends here for the app")
             data = b""
         if not data:
             self.ended = True
             if self._on_end:
                 self._on_end()
             return False
+        if self._left is not None:
+            self._left -= len(data)
+            self.ended = self._left == 0
         if self._on_data:
             self._on_data(data)
         if self.journal:
@@ -221,6 +275,11 @@ class Relay:
             for sink in self.sinks:
                 sink.put(data)
         return True
+
+    def read_only_the_rest(self) -> None:
+        """Whoever wrote is gone. What they wrote is in the pipe still, and no pipe holds more than this; what somebody whom they left
+        behind writes after it may have no end."""
+        self._left = PIPE_BYTES
 
     def finish(self) -> None:
         """Nothing more comes: a last line without its end is passed on with one."""
@@ -258,9 +317,13 @@ class Streams:
         """What to poll for, by descriptor. What is not asked for is left out altogether: POLLHUP would come all the time."""
         found = {relay.reader: select.POLLIN for relay in self._relays if relay.has_room}
         for sink in self._sinks:
-            if sink.backlog:
+            if sink.backlog and not sink.pause:
                 found[sink.descriptor] = found.get(sink.descriptor, 0) | select.POLLOUT
         return found
+
+    def pause(self) -> float | None:
+        """Seconds after which `wanted` asks for more though nothing has happened; None for never."""
+        return min((sink.pause for sink in self._sinks if sink.backlog and sink.pause), default=None)
 
     def pass_on(self, ready: set[int]) -> None:
         for relay in self._relays:
@@ -270,9 +333,11 @@ class Streams:
             if sink.backlog and sink.descriptor in ready:
                 sink.write()
 
-    def end_inputs(self) -> None:
-        """The apps are gone: nothing is read for them any more."""
+    def end_apps(self) -> None:
+        """The apps are gone: nothing is read for them any more, and of what comes from them no more than they can have written."""
         self._relays = [relay for relay in self._relays if not relay.is_input]
+        for relay in self._relays:
+            relay.read_only_the_rest()
         kept = {id(sink) for relay in self._relays for sink in (*relay.sinks, relay.journal)}
         self._sinks = [sink for sink in self._sinks if id(sink) in kept]
 
@@ -286,6 +351,18 @@ class Streams:
                 more = True
         return more
 
+    def news(self) -> list[str]:
+        """What the user is to know, each line once."""
+        found: list[str] = []
+        for news in (*(relay.news for relay in self._relays), *(sink.news for sink in self._sinks)):
+            found += news
+            news.clear()
+        return found
+
+    @property
+    def is_full(self) -> bool:
+        return any(sink.is_full for sink in self._sinks)
+
     @property
     def unwritten(self) -> bool:
         """Whether somebody has yet to take what was read."""
@@ -298,3 +375,8 @@ class Streams:
     def finish(self) -> None:
         for relay in self._relays:
             relay.finish()
+
+    def give_up(self) -> None:
+        """Nobody waits any longer."""
+        for sink in self._sinks:
+            sink.give_up()

@@ -161,7 +161,7 @@ class Supervisor:
                 return []
             if all(states[service].running for service in left) and not self._stopping:
                 self._settle(manager, states)
-                watched = [] if self._stopping else process_descriptors([manager.main_pid(service) for service in left])
+                watched = [] if self._stopping else _process_descriptors(manager, left)
                 if watched:
                     return watched
             while not manager.drain(self._paths) and not self._wants_something:
@@ -302,6 +302,9 @@ class Supervisor:
 
     def _poll_once(self, descriptors: Sequence[int], seconds: float | None) -> set[int]:
         """What is ready, after output was passed on and signals were taken."""
+        pause = self._streams.pause()
+        if pause is not None and (seconds is None or pause < seconds):
+            seconds = pause + 0.001
         wanted = self._streams.wanted()
         wanted[self._signals] = select.POLLIN
         wanted.update((descriptor, select.POLLIN) for descriptor in descriptors)
@@ -314,7 +317,12 @@ class Supervisor:
         if self._signals in ready:
             self._take_signals()
         self._streams.pass_on(ready)
+        self._tell_news()
         return ready
+
+    def _tell_news(self) -> None:
+        for line in self._streams.news():
+            self._say(line)
 
     def _wait_quietly(self, watched: list[int]) -> None:
         self._wait(watched)
@@ -323,9 +331,9 @@ class Supervisor:
 
     def _finish_output(self) -> None:
         """All that the apps wrote is read and written out. Waits for whoever reads it: for ever as any program would, but not if the pod
-        is to stop; and for the journal a moment."""
+        is to stop; for room on a full disk and for the journal a moment."""
         self._stop_wanted = False
-        self._streams.end_inputs()
+        self._streams.end_apps()
         if self._terminal:
             self._read_terminal(self._terminal)
         deadline = time.monotonic() + _LAST_OUTPUT_SECONDS if self._stopping else None
@@ -336,6 +344,8 @@ class Supervisor:
         self._streams.finish()
         while self._streams.unwritten and (deadline is None or time.monotonic() <= deadline):
             deadline = self._write_some(deadline)
+        self._streams.give_up()
+        self._tell_news()
         until = time.monotonic() + _JOURNAL_SECONDS
         while self._streams.unwritten_to_journal and time.monotonic() < until:
             self._poll_once([], _POLL_SECONDS)
@@ -344,6 +354,8 @@ class Supervisor:
         """A signal that ends the waiting makes the deadline now."""
         if self._streams.unwritten:
             self._poll_once([], _POLL_SECONDS)
+        if deadline is None and self._streams.is_full:
+            return time.monotonic() + _LAST_OUTPUT_SECONDS
         return time.monotonic() if self._wants_stop and deadline is None else deadline
 
     def _read_terminal(self, terminal: Terminal) -> None:
@@ -393,3 +405,15 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _process_descriptors(manager: Manager, services: list[str]) -> list[int]:
+    """Of every service's main process, or none at all if one of them is gone already."""
+    pids = [manager.main_pid(service) for service in services]
+    found = process_descriptors(pids)
+    # What was opened may be another process of that number: it is the service's if the service has it still.
+    if [manager.main_pid(service) for service in services] == pids:
+        return found
+    for descriptor in found:
+        os.close(descriptor)
+    return []

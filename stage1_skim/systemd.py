@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -249,10 +248,9 @@ def notify(state: str) -> None:
 
 
 def journal_stream(identifier: str) -> int | None:
-    """A descriptor whose lines go to the journal under `identifier` (sd_journal_stream_fd(3)); None where no journal listens."""
+    """A descriptor whose lines go to the journal under `identifier` (sd_journal_stream_fd(3)).
+
+    None where there is none to be had now: no journal listens, it went away meanwhile, or descriptors are used up. No pod ends for that.
+    """
     descriptor: int = library().sd_journal_stream_fd(os.fsencode(identifier), 6, 1)
-    if descriptor < 0:
-        if -descriptor in (errno.ENOENT, errno.ECONNREFUSED):
-            return None
-        raise SystemdError(f"cannot open a journal stream: {os.strerror(-descriptor)}")
-    return descriptor
+    return None if descriptor < 0 else descriptor

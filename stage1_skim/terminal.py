@@ -59,7 +59,11 @@ class Terminal:
 
     def make_raw(self) -> None:
         """Every key goes to the app from here on; also after the caller's shell had the terminal meanwhile (SIGSTOP, SIGCONT)."""
-        mode = termios.tcgetattr(STDIN)
+        try:
+            mode = termios.tcgetattr(STDIN)
+        except termios.error:  # it was hung up: with SIGHUP comes a SIGCONT
+            self.is_gone = True
+            return
         mode[0] &= ~(
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
         )

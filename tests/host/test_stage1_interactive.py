@@ -110,6 +110,9 @@ class TestTerminal:
             os.close(terminal.master)
             terminal.master = -1
             pods_host.wait_until(f"{RKT} status {uuid} | grep -q exited", timeout=30)
+        assert (
+            "app-first=0" in pods_host.check(f"{RKT} status {uuid}").splitlines()
+        )  # a supervisor that had crashed would not have noted it
         pods_host.check(f"{RKT} rm {uuid}")
 
 
@@ -141,6 +144,12 @@ class TestPipes:
     def test_an_app_that_reads_nothing_ends_all_the_same(self, pods_host: Host) -> None:
         done = one(pods_host, f"{SHELL} -- /bin/busybox true", stdin="x" * 50_000)
         assert done.returncode == 0
+        pods_host.check(f"{RKT} rm --uuid-file=/tmp/uuid")
+
+    def test_an_input_that_cannot_be_read_is_told_of_and_empty(self, pods_host: Host) -> None:
+        done = pods_host.run(run_command(f"{SHELL} -- /bin/busybox sh -c 'busybox wc -c; exit 3'") + " 0> /tmp/written")
+        assert (done.status, done.stdout) == (3, "0\n")
+        assert done.stderr == "run: cannot read standard input: Bad file descriptor; it ends here for the app\n"
         pods_host.check(f"{RKT} rm --uuid-file=/tmp/uuid")
 
     def test_more_than_one_app_is_refused(self, pods_host: Host) -> None:

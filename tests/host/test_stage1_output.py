@@ -99,6 +99,42 @@ class TestReaders:
         process.stdout.close()
         remove(pods_host)
 
+    def test_a_full_disk_holds_nobody_up_and_is_written_to_again(self, pods_host: Host) -> None:
+        pods_host.check("mkdir -p /mnt/small; mount -t tmpfs -o size=1m tmpfs /mnt/small; rm -f /tmp/room")
+        script = f"'{COUNT} 300000; until [ -e /tmp/room ]; do busybox sleep 0.1; done; echo the end'"
+        command = run_command(f"shell -- /bin/busybox sh -c {script}")
+        process = pods_host.popen(f"{command} > /mnt/small/out 2> /tmp/said", stdin=subprocess.DEVNULL)
+        try:
+            pods_host.wait_until("[ -s /tmp/said ]", timeout=30)
+            # The app has written all of it: it is not held up by the disk.
+            shell = "shell-rkt-$(cat /tmp/uuid).service"
+            pods_host.wait_until(f"grep -q busybox.sleep /proc/[0-9]*/cmdline && systemctl is-active -q {shell}", timeout=30)
+            pods_host.check("mount -o remount,size=8m /mnt/small")
+            pods_host.wait_until("grep -q 'bytes are missing here: no space was left' /mnt/small/out", timeout=30)
+            pods_host.check("touch /tmp/room")
+            assert process.wait(30) == 0
+            head, _, end = pods_host.read("/mnt/small/out").decode().rpartition("\n[")
+            number = int(end.split()[0])
+            assert end == f"{number} bytes are missing here: no space was left]\nthe end\n"
+            whole = "".join(f"{line}\n" for line in range(1, 300001))
+            assert head == whole[: len(whole) - number]
+            said = "run: cannot write to standard output: No space left on device; trying again until it works\n"
+            assert pods_host.read("/tmp/said").decode() == said
+        finally:
+            process.kill()
+            process.wait()
+            pods_host.check("umount -l /mnt/small")
+        remove(pods_host)
+
+    def test_somebody_who_writes_on_when_the_app_has_ended_does_not_keep_the_pod(self, pods_host: Host) -> None:
+        unit = "'--annotation=skim/unit=[Service]\nKillMode=process\n'"
+        process = pods_host.popen(
+            run_command(f"shell {unit} -- /bin/busybox sh -c 'busybox yes left & exit 4'"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+        assert process.communicate(timeout=30)[0].startswith(b"left\n")
+        assert process.returncode == 4
+        remove(pods_host)
+
     def test_output_that_is_closed(self, pods_host: Host) -> None:
         command = run_command("shell -- /bin/busybox sh -c 'echo nobody hears this; exit 5'").replace("exec ", "")
         assert pods_host.run(f"({command}) >&- 2>&- <&-").status == 5

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 # Run in a process of its own: it is about descriptors 1 and 2.
@@ -124,3 +126,12 @@ def test_a_reader_that_went_away_does_not_end_the_pod() -> None:
     )
     os.close(writer)
     assert done.stderr == b"still here\n"
+
+
+@pytest.mark.parametrize(("most", "said"), [(4096, b"done"), (1024, b"a pod of 300 apps takes 2164 descriptors, and 1024 are allowed")])
+def test_as_many_descriptors_as_many_apps_need(most: int, said: bytes) -> None:
+    before = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {most}))"
+    program = before + PROGRAM.format(root=str(ROOT), apps=[f"app{number}" for number in range(300)], body="print('done'); sys.exit()")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert said in done.stdout + done.stderr
+    assert b"OSError" not in done.stderr

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from stage1_skim import gc, streams
 from stage1_skim.streams import Journal, Relay, Sink, Streams, pipe
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -85,6 +92,106 @@ def test_an_input_ends_for_the_app_when_all_is_written() -> None:
     assert os.read(app_reader, 100) == b""
     assert everything.wanted() == {}
     os.close(app_reader)
+
+
+@pytest.mark.parametrize("kind", ["directory", "reset connection", "write-only"])
+def test_an_input_that_cannot_be_read_is_at_its_end_and_the_user_hears_why(kind: str) -> None:
+    descriptor, why = unreadable(kind)
+    ends: list[bool] = []
+    everything = Streams()
+    everything.add(Relay(descriptor, [], on_end=lambda: ends.append(True), is_input=True))
+    everything.pass_on({descriptor})
+    assert ends == [True]
+    assert everything.news() == [f"cannot read standard input: {why}; it ends here for the app"]
+    assert everything.news() == []
+    os.close(descriptor)
+
+
+def unreadable(kind: str) -> tuple[int, str]:
+    if kind == "directory":
+        return os.open("/", os.O_RDONLY), "Is a directory"
+    if kind == "write-only":
+        return os.open(os.devnull, os.O_WRONLY), "Bad file descriptor"
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted = server.accept()[0]
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return accepted.detach(), "Connection reset by peer"
+
+
+def test_output_that_cannot_be_written_is_told_of_once_and_ends() -> None:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    sink = Sink(descriptor, ours=True, name="standard output")
+    for _ in range(3):
+        sink.put(b"words\n")
+    assert sink.broken
+    assert sink.news == ["cannot write to standard output any more: Bad file descriptor"]
+    os.close(descriptor)
+
+
+def test_a_full_disk_holds_nobody_up_and_is_told_of_once() -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    sink = Sink(descriptor, ours=True, name="standard output")
+    everything = Streams()
+    everything.add(Relay(-1, [sink]))
+    for _ in range(10):
+        sink.put(b"x" * 100_000)
+        assert sink.has_room
+    assert everything.news() == ["cannot write to standard output: No space left on device; trying again until it works"]
+    assert len(sink.backlog) < 400_000
+    assert descriptor not in everything.wanted()  # it would be ready all the time
+    assert 0 < (everything.pause() or 0) <= 1
+    os.dup2(os.open("/dev/null", os.O_WRONLY), descriptor)
+    kept = len(sink.backlog)
+    sink.write()
+    assert not sink.is_full
+    assert bytes(sink.backlog).endswith(f"x\n[{1_000_000 - kept} bytes are missing here: no space was left]\n".encode())
+
+
+def test_what_found_no_space_in_the_end_is_told_of() -> None:
+    sink = Sink(os.open("/dev/full", os.O_WRONLY), name="standard output")
+    sink.put(b"four")
+    sink.write()
+    sink.news.clear()
+    sink.give_up()
+    assert sink.news == ["standard output: the last 4 bytes are lost"]
+    assert not sink.backlog
+
+
+def test_somebody_who_writes_on_when_the_apps_are_gone_does_not_keep_the_pod(tmp_path: Path) -> None:
+    reader, writer = pipe()
+    everything = Streams()
+    with (tmp_path / "all").open("wb") as file:
+        everything.add(Relay(reader, [Sink(file.fileno(), ours=True)]))
+        written = 0
+        with suppress(BlockingIOError):
+            while True:
+                written += os.write(writer, b"app!")
+        everything.end_apps()
+        while everything.read_rest():
+            with suppress(BlockingIOError):
+                os.write(writer, b"-" * 300_000)
+    assert (tmp_path / "all").read_bytes().startswith(b"app!" * (written // 4))
+    assert (tmp_path / "all").stat().st_size <= streams.PIPE_BYTES
+    os.close(writer)
+
+
+def test_no_stream_to_the_journal_is_to_be_had() -> None:
+    """Descriptors are used up: the pod goes on, and the journal lacks a line."""
+    program = """
+import os, resource, sys
+sys.path.insert(0, {root!r})
+from stage1_skim.streams import Journal
+from stage1_skim.systemd import library
+library()
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1,) * 2)
+journal = Journal("app")
+journal.put(b"line\\n")
+print(journal.broken)
+"""
+    done = subprocess.run([sys.executable, "-c", program.format(root=str(ROOT))], capture_output=True, text=True)
+    if "cannot load systemd's library" in done.stderr:
+        pytest.skip("no libsystemd on this machine")
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_an_app_that_closes_its_input_stops_nothing() -> None:
