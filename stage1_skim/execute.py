@@ -136,8 +136,12 @@ def _point_name(pod: Pod) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         raise UserError(f"{path} is a directory, so a pod cannot be called {pod.name!r}")
     temporary = f"{path}.{pod.uuid}"
-    os.symlink(pod.uuid, temporary)
-    os.rename(temporary, path)
+    held = lock(PUBLIC_DIRECTORY)
+    try:
+        os.symlink(pod.uuid, temporary)
+        os.rename(temporary, path)
+    finally:
+        os.close(held)
 
 
 def _provide_library(library: Library) -> None:

@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from appc.errors import UserError
 from stage1_skim import arguments, systemd, take_down
 from stage1_skim.arguments import BOOLEAN, STRING
 from stage1_skim.places import UNIT_DIRECTORY, slice_name
@@ -26,6 +27,19 @@ def main(words: Sequence[str]) -> int:
     """Returns 0. Raises UserError, with what could be removed removed."""
     given = arguments.parse(words, _FLAGS)
     uuid = arguments.pod_uuid(given)
+    try:
+        try:
+            _end_units(uuid)
+        finally:  # stage0 removes the pod whatever this says, so nobody comes again for the rest
+            take_down.remove_units(UNIT_DIRECTORY, uuid)
+            take_down.undo(uuid, os.getcwd())
+            _remove_empty_groups(slice_name(uuid))
+    except OSError as error:
+        raise UserError(f"not all of the pod could be removed: {error.filename or ''}: {error.strerror}") from None
+    return 0
+
+
+def _end_units(uuid: str) -> None:
     with systemd.Manager() as manager:
         _end(manager, slice_name(uuid))
         removed = take_down.remove_units(UNIT_DIRECTORY, uuid)
@@ -35,9 +49,6 @@ def main(words: Sequence[str]) -> int:
             manager.reset_failed(unit)
         if any(manager.is_loaded(unit) for unit in loaded):
             manager.daemon_reload()
-    take_down.undo(uuid, os.getcwd())
-    _remove_empty_groups(slice_name(uuid))
-    return 0
 
 
 def _end(manager: Manager, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from appc.errors import UserError
 from linux.signals import SIGKILL
 from stage1_skim import arguments, systemd, take_down
 from stage1_skim.arguments import BOOLEAN
@@ -23,20 +24,35 @@ def main(words: Sequence[str]) -> int:
     given = arguments.parse(words, _FLAGS)
     uuid = arguments.pod_uuid(given)
     directory = os.getcwd()
+    force = given.is_set("force")
     # First of all, for a `run` that is about to make the scope: it looks for this when it has made it.
-    os.close(os.open(stop_request(directory), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    unnoted = _leave_note(directory)
     try:
-        _end(uuid, directory, force=given.is_set("force"))
+        ended = _end(uuid, directory, force=force)
     except systemd.ConnectionLostError:
-        _end(uuid, directory, force=given.is_set("force"))
+        ended = _end(uuid, directory, force=force)
+    if unnoted and not ended and _lock_holder(directory):
+        raise UserError(f"a pod that is starting cannot be told to stop: {unnoted.filename}: {unnoted.strerror}", hint="or use --force")
     return 0
 
 
-def _end(uuid: str, directory: str, *, force: bool) -> None:
+def _leave_note(directory: str) -> OSError | None:
+    """What went wrong, if something did: a pod that has its scope stops without."""
+    try:
+        os.close(os.open(stop_request(directory), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        return error
+    return None
+
+
+def _end(uuid: str, directory: str, *, force: bool) -> bool:
+    """Whether there was something to end, by systemd or by force."""
     with systemd.Manager() as manager:
+        found = manager.is_loaded(scope_name(uuid))
         manager.stop_unit(scope_name(uuid))
         if force:
             _kill(manager, uuid, directory)
+    return found or force
 
 
 def _kill(manager: Manager, uuid: str, directory: str) -> None:
@@ -69,12 +85,19 @@ def _kill_process(pid: int, directory: str) -> None:
         process = os.pidfd_open(pid)
         try:
             opened = f"/proc/{pid}/fd"
-            if any(os.path.samestat(os.stat(os.path.join(opened, name)), wanted) for name in os.listdir(opened)):
+            if any(_is_same(os.path.join(opened, name), wanted) for name in os.listdir(opened)):
                 _send_signal(process, SIGKILL)
         finally:
             os.close(process)
     except (FileNotFoundError, ProcessLookupError):
         pass
+
+
+def _is_same(path: str, wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), wanted)
+    except FileNotFoundError:  # closed since it was listed
+        return False
 
 
 def _send_signal(process: int, number: int) -> None:

@@ -249,9 +249,7 @@ class Supervisor:
                 self._stop(manager)
         elif not self._ready and not self._stopping and not self._failure:
             self._ready = True
-            link = layout.supervisor_status(self._pod.directory)
-            if not os.path.islink(link):
-                os.symlink(layout.SUPERVISOR_READY, link)
+            self._write_ready()
             systemd.notify(f"READY=1\nSTATUS={self._status()}")
 
     def _status(self) -> str:
@@ -284,9 +282,20 @@ class Supervisor:
 
     def _write_status(self, app: str, status: int) -> None:
         path = layout.app_status(self._pod.directory, app)
-        with open(path + ".new", "w", encoding="ascii") as file:
-            file.write(str(status))
-        os.rename(path + ".new", path)
+        try:
+            with open(path + ".new", "w", encoding="ascii") as file:
+                file.write(str(status))
+            os.rename(path + ".new", path)
+        except OSError as error:  # a full disk, say; the other apps are seen through all the same
+            self._say(f'app "{app}": its exit status {status} cannot be noted in {path}: {error.strerror}')
+
+    def _write_ready(self) -> None:
+        link = layout.supervisor_status(self._pod.directory)
+        try:
+            if not os.path.islink(link):
+                os.symlink(layout.SUPERVISOR_READY, link)
+        except OSError as error:
+            self._say(f"that the pod is ready cannot be noted in {link}: {error.strerror}")
 
     # -- waiting, while output is passed on ------------------------------------------------------------------------------------------
 

@@ -78,14 +78,25 @@ def remove_units(directory: str, uuid: str) -> list[str]:
 
 
 def _unpoint_names(uuid: str) -> None:
-    for name in entries(PUBLIC_DIRECTORY):
-        path = os.path.join(PUBLIC_DIRECTORY, name)
-        try:
-            if os.readlink(path) == uuid:
-                os.unlink(path)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOENT):
-                raise
+    """Under a lock: between the look at where a name leads and its removal the next pod may take it."""
+    if not any(_leads_to(name, uuid) for name in entries(PUBLIC_DIRECTORY)):
+        return
+    held = lock(PUBLIC_DIRECTORY)
+    try:
+        for name in entries(PUBLIC_DIRECTORY):
+            if _leads_to(name, uuid):
+                os.unlink(os.path.join(PUBLIC_DIRECTORY, name))
+    finally:
+        os.close(held)
+
+
+def _leads_to(name: str, uuid: str) -> bool:
+    try:
+        return os.readlink(os.path.join(PUBLIC_DIRECTORY, name)) == uuid
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+        return False
 
 
 def lock(directory: str) -> int:

@@ -187,6 +187,21 @@ class TestGc:
         assert collecting.wait(30) == 0
         assert leftovers(pods_host, uuid) == ""
 
+    def test_where_systemd_cannot_be_reached(self, pods_host: Host) -> None:
+        """It says so, and removes what it can: stage0 removes the pod then, and nobody comes again."""
+        assert pods_host.run(run_command("exit -- 0")).status == 0
+        uuid = pods_host.check("cat /tmp/uuid").strip()
+        way = f"/run/skim/{uuid}/exit"
+        unit = f"/run/systemd/system/exit-rkt-{uuid}.service"
+        pods_host.check(f"mkdir -p {way}; mount --bind /srv {way}; echo > {unit}; mv /run/systemd/private /run/systemd/private.away")
+        try:
+            done = pods_host.run(f"{RKT} gc --grace-period=0s")
+        finally:
+            pods_host.check("mv /run/systemd/private.away /run/systemd/private; systemctl daemon-reload")
+        assert "gc: cannot reach systemd" in done.stderr
+        pods_host.check(f"systemctl stop system-rkt-{uuid.replace('-', '')}.slice")  # which systemd alone can
+        assert leftovers(pods_host, uuid) == ""
+
     def test_while_other_pods_start(self, pods_host: Host) -> None:
         gc = f"(for i in $(seq 15); do {RKT} gc --grace-period=0s >/dev/null; done) 2>&1 | grep -v garbage"
         runs = f"for i in $(seq 15); do {RKT} run example.com/exit -- 0 >/dev/null || echo failed; done"

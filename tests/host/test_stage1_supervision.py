@@ -150,6 +150,29 @@ class TestStop:
             assert pod.finished(30)[0] == 0
             assert pod.status()["state"] == "exited"
 
+    def test_where_nothing_can_be_noted(self, pods_host: Host) -> None:
+        """The file system of the pod's own notes is read-only, or full: the pod ends all the same, in order, and says what is missing."""
+        with running(pods_host, "first second") as pod:
+            pods_host.check(f"mount -t tmpfs -o ro tmpfs {pod.directory}/stage1/rootfs/rkt")
+            done = pod.stop()
+            assert (done.status, done.stderr) == (0, "")
+            status, output = pod.finished(30)
+            assert status == 0
+            assert "Traceback" not in output
+            for app in ("first", "second"):
+                assert f'run: app "{app}": its exit status 0 cannot be noted in ' in output
+            assert pod.ends("first", "second") == ["second", "first"]
+
+    def test_a_pod_that_starts_where_nothing_can_be_noted_is_no_silence(self, pods_host: Host) -> None:
+        with held_at(pods_host, "locked") as pod:
+            pods_host.check(f"mount -t tmpfs -o ro tmpfs {pod.directory}/stage1/rootfs/rkt")
+            done = pod.stop()
+            assert done.status == 254
+            assert "stop: a pod that is starting cannot be told to stop: " in done.stderr
+            assert "Traceback" not in done.stderr
+            assert pod.stop("--force").status == 0
+            assert pod.finished(30)[0] in (-9, 137)
+
     def test_an_operator_stops_one_app(self, pods_host: Host) -> None:
         with running(pods_host, "first second") as pod:
             pods_host.check(["systemctl", "stop", pod.service("second")])
