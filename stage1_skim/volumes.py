@@ -14,6 +14,7 @@ from poddir import layout
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from appc.app import MountPoint
     from stage1_skim.pod import Pod, PodApp
 
 
@@ -53,16 +54,19 @@ class AppVolumes(NamedTuple):
 def app_volumes(pod: Pod, app: PodApp) -> AppVolumes:
     """Mounts of the app's entry first, then its mount points that none of them covers. Raises UserError for a volume that is not there."""
     pod_volumes = {volume.name: volume for volume in pod.manifest.volumes}
-    points = {_normal(point.path): point for point in app.app.mount_points}
+    # By where they are, not by how they are written: with a link from /lib to /usr/lib, /lib/x is below /usr/lib.
+    points: dict[str, MountPoint] = {}
+    for point in app.app.mount_points:
+        points.setdefault(_resolved(app, point.path), point)
     planned: dict[str, VolumeMount] = {}
     warnings = []
     for mount in app.entry.mounts:
-        path = _normal(mount.path)
+        path = _resolved(app, mount.path)
         volume = mount.app_volume or pod_volumes.get(mount.volume)
         if volume is None:
             raise UserError(f'app "{app.name}": dangling mount point {mount.path!r}: volume {mount.volume!r} not found')
-        point = points.get(path) or next((point for point in points.values() if point.name == volume.name), None)
-        planned.setdefault(path, _planned(pod, app, volume, path, read_only=point.read_only if point else False))
+        meant = points.get(path) or next((point for point in app.app.mount_points if point.name == volume.name), None)
+        planned.setdefault(path, _planned(pod, app, volume, path, read_only=meant.read_only if meant else False))
     for path, point in points.items():
         if path in planned:
             continue
@@ -77,30 +81,30 @@ def app_volumes(pod: Pod, app: PodApp) -> AppVolumes:
     return AppVolumes(mounts=tuple(planned[path] for path in sorted(planned)), warnings=tuple(warnings))
 
 
-def _normal(path: str) -> str:
-    """Absolute, without dots; two leading slashes, which POSIX lets mean something else, are one."""
-    return os.path.normpath("/" + path.lstrip("/"))
+def _resolved(app: PodApp, path: str) -> str:
+    """Where a mount point is in the image: absolute, without dots (as rkt cleans them, before any link is looked at) and links."""
+    return inside.resolve(app.root, os.path.normpath("/" + path.lstrip("/")))
 
 
 def _planned(pod: Pod, app: PodApp, volume: Volume, path: str, *, read_only: bool, filled: bool = False) -> VolumeMount:
-    resolved = inside.resolve(app.root, path)
-    if resolved == "/":
+    """`path` is resolved."""
+    if path == "/":
         raise UserError(f'app "{app.name}": volume {volume.name!r} cannot be mounted on the root of the image')
     empty = None
     if volume.kind == "host":
         source = volume.source or ""
         if not os.path.exists(source):
             raise UserError(f"volume {volume.name!r}: {source} does not exist on the host", hint="create it, or name another source")
-        if os.path.exists(app.root + resolved) and os.path.isdir(app.root + resolved) != os.path.isdir(source):
+        if os.path.exists(app.root + path) and os.path.isdir(app.root + path) != os.path.isdir(source):
             kinds = ("a directory", "a file") if os.path.isdir(source) else ("a file", "a directory")
             raise UserError(f'app "{app.name}": volume {volume.name!r} is {kinds[0]}, and {path} in the image is {kinds[1]}')
     else:
         source = layout.shared_volume(pod.directory, volume.name)
-        empty = _empty_volume(source, volume, app.root + resolved if filled else "")
+        empty = _empty_volume(source, volume, app.root + path if filled else "")
     return VolumeMount(
         source=source,
         root=app.root,
-        path=resolved,
+        path=path,
         read_only=volume.read_only if volume.read_only is not None else read_only,
         recursive=volume.recursive is not False,
         empty=empty,

@@ -53,6 +53,26 @@ def test_parents_are_mounted_before_what_is_below(tmp_path: Path) -> None:
     assert [mount.target.removeprefix(str(app_root(pod, "a"))) for mount in volumes(pod).mounts] == ["/a", "/a/b", "/a/b/c"]
 
 
+def test_the_order_is_that_of_the_places_and_not_of_the_names_that_lead_there(tmp_path: Path) -> None:
+    """/lib/modules is below /usr/lib there: mounted before it, it would be hidden."""
+    wanted = [{"volume": "v", "path": "/lib/modules"}, {"volume": "v", "path": "/usr/lib"}, {"volume": "w", "path": "/lib"}]
+    pod = pod_with(tmp_path, wanted, [{"name": "v", "kind": "empty"}, {"name": "w", "kind": "empty"}])
+    (app_root(pod, "a") / "usr/lib").mkdir(parents=True)
+    (app_root(pod, "a") / "lib").symlink_to("usr/lib")
+    found = [(mount.path, os.path.basename(mount.source)) for mount in volumes(pod).mounts]
+    assert found == [("/usr/lib", "v"), ("/usr/lib/modules", "v")]
+
+
+def test_a_mount_point_is_covered_by_a_mount_of_another_name_for_it(tmp_path: Path) -> None:
+    points = [{"name": "libraries", "path": "/lib", "readOnly": True}]
+    pod = pod_with(tmp_path, [{"volume": "v", "path": "/usr/lib"}], [{"name": "v", "kind": "empty"}], points)
+    (app_root(pod, "a") / "usr/lib").mkdir(parents=True)
+    (app_root(pod, "a") / "lib").symlink_to("usr/lib")
+    found = volumes(pod)
+    assert [(mount.path, mount.read_only) for mount in found.mounts] == [("/usr/lib", True)]
+    assert found.warnings == ()
+
+
 def test_mount_point_without_a_volume_gets_an_empty_one_and_a_warning(tmp_path: Path) -> None:
     pod = pod_with(tmp_path, [], [], [{"name": "cache", "path": "/cache"}])
     found = volumes(pod)
