@@ -48,9 +48,9 @@ def ignored_signals() -> frozenset[int]:
     return frozenset(number for number in range(1, 65) if mask >> (number - 1) & 1)
 
 
-def restore_defaults() -> None:
+def restore_defaults(numbers: tuple[int, ...] = (SIGPIPE, SIGXFSZ)) -> None:
     """Before an exec: what the interpreter ignores for itself, a program expects to end it."""
-    for number in (SIGPIPE, SIGXFSZ):
+    for number in numbers:
         _libc.signal(number, None)  # SIG_DFL
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
+from poddir import annotations as names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from stage1_skim.pod import PodApp
 
 _SECTIONS = ("Unit", "Service")
 _BLANKS = " \t\n\r"  # what systemd strips; Python's own idea of a blank is wider
@@ -94,6 +97,26 @@ def _is_comment(line: str) -> bool:
 def _is_continued(line: str) -> bool:
     """A backslash at the very end, with none before it that makes it a letter like any other."""
     return (len(line) - len(line.rstrip("\\"))) % 2 == 1
+
+
+def service_setting(app: PodApp, name: str) -> str:
+    """The value that counts of a setting of [Service] that has one value: the entry's before the image's, "" for systemd's default.
+
+    Raises UserError for a drop-in that does not hold.
+    """
+    value = section = ""
+    texts = (
+        (app.image.annotation(names.SKIM_UNIT), f"image {app.image.name}"),
+        (app.entry.annotation(names.SKIM_UNIT), f'app "{app.name}"'),
+    )
+    for text, where in texts:
+        for _, line in _logical_lines(text or "", where):
+            key, equals, word = line.partition("=")
+            if not equals:
+                section = line.strip("[]")
+            elif section == "Service" and key.rstrip(_BLANKS) == name:
+                value = word.strip(_BLANKS)
+    return value
 
 
 def _error(where: str, number: int, what: str) -> UserError:

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from appc.errors import UserError
+from linux.signals import SIGPIPE, SIGXFSZ, restore_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ def main(words: Sequence[str]) -> int:
             drop_capabilities(given_up)
         become(told["uid"], told["gid"], told["groups"])
         os.chdir(told["directory"])
+        # As systemd starts a service itself: it ignores SIGPIPE for it, unless the unit says otherwise.
+        restore_defaults((SIGXFSZ,) if told.get("ignores SIGPIPE", True) else (SIGPIPE, SIGXFSZ))
         if calls:
             _execute_filtered(told, environment, calls)
         os.execve(told["program"], told["argv"], environment)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from poddir import annotations as names
 from poddir import layout
-from stage1_skim import quoting, units
+from stage1_skim import dropin, quoting, units
 from stage1_skim.foreign import check_program, foreign_image
 from stage1_skim.launch import app_launch, handler_launch
 from stage1_skim.limits import app_limits
@@ -170,12 +170,12 @@ def _app_files(pod: Pod, app: PodApp, service: units.Service, commands: Mapping[
         text = "".join(quoting.environment_assignment(name, value) for name, value in environment.items())
         return [*files, File(path=service.files.environment, mode=0o600, text=text)]
     for name, command in commands.items():
-        text = _instructions(command.launch, limits if name == MAIN else None)
+        text = _instructions(app, command.launch, limits if name == MAIN else None)
         files.append(File(path=command.instructions, mode=0o600, text=text))
     return files
 
 
-def _instructions(launch: Launch, limits: Limits | None) -> str:
+def _instructions(app: PodApp, launch: Launch, limits: Limits | None) -> str:
     """What `launch_app` reads."""
     import json
 
@@ -189,10 +189,13 @@ def _instructions(launch: Launch, limits: Limits | None) -> str:
         "gid": credentials.gid,
         "groups": credentials.groups,
     }
+    if dropin.service_setting(app, "IgnoreSIGPIPE").lower() in ("no", "n", "false", "f", "off", "0"):
+        told["ignores SIGPIPE"] = False
     if limits and limits.given_up:
         told["capabilities to give up"] = limits.given_up
     if limits and limits.calls:
-        told["system calls"] = limits.calls._asdict()
+        calls = limits.calls
+        told["system calls"] = {"allowing": calls.allowing, "names": calls.names, "errno": calls.errno}
     return json.dumps(told)
 
 

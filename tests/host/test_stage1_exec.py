@@ -58,6 +58,15 @@ class TestExec:
             assert "lock" not in pods.host.check(f"ls -l /proc/{pid}/fd")
             assert f"pods/run/{uuid}\n" not in pods.host.check(f"readlink /proc/{pid}/fd/* || :")  # the pod's lock is not the app's
 
+    def test_signals_are_as_systemd_starts_a_service_whoever_starts_it(self, pods: FieldPods) -> None:
+        """SIGPIPE is ignored unless the unit says otherwise (IgnoreSIGPIPE=), nothing else is."""
+        show = "exec /bin/busybox grep SigIgn /proc/self/status"
+        of_the_c_library = 0b11 << 31  # signals 32 and 33: it hides them from programs
+        for unit, expected in (({}, 1 << 12), ({"skim/unit": "[Service]\nIgnoreSIGPIPE=no\n"}, 0)):
+            for user in ("0", "web"):
+                result = pods.run(pods.shell(show, user=user, annotations=unit))
+                assert int(result.stdout.split()[1], 16) & ~of_the_c_library == expected, (unit, user)
+
 
 # -- words and variables of any bytes ----------------------------------------------------------------------------------------------------
 

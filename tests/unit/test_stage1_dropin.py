@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from appc.errors import UserError
-from stage1_skim.dropin import check
+from pod_directories import UUID, app_entry, app_section, image_manifest, make_pod
+from stage1_skim.dropin import check, service_setting
+from stage1_skim.pod import read_pod
 
 
 def test_a_drop_in_passes_unchanged() -> None:
@@ -49,3 +53,21 @@ def test_what_cannot_be_is_named_with_its_line(text: str, said: str) -> None:
 def test_a_continued_line_is_no_setting_of_its_own() -> None:
     check("[Service]\nExecReload=/bin/echo \\\nUser=is-an-argument\n", "image a")
     check("[Service]\nExecReload=/bin/echo \\\n# a comment between\n; another \\\nUser=is-an-argument\n", "image a")
+
+
+@pytest.mark.parametrize(
+    ("image", "entry", "value"),
+    [
+        (None, None, ""),
+        ("[Service]\nRestart=always\n", None, "always"),
+        ("[Service]\nRestart=always\n", "[Service]\n Restart = no \n", "no"),
+        ("[Service]\nRestart=always\nRestart=\n", None, ""),
+        ("[Unit]\nRestart=always\n", "[Service]\nRestartSec=1\n", ""),
+        ("[Service]\nExecReload=/bin/echo \\\nRestart=always\n", None, ""),
+    ],
+)
+def test_the_value_of_a_setting_is_the_last_one(tmp_path: Path, image: str | None, entry: str | None, value: str) -> None:
+    manifest = image_manifest("example.com/a", annotations={"skim/unit": image} if image else {})
+    app = app_entry("a", app_section("/x"), annotations={"skim/unit": entry} if entry else {})
+    pod = read_pod(str(make_pod(tmp_path / "pod", app, images={"a": manifest})), UUID)
+    assert service_setting(pod.apps[0], "Restart") == value
