@@ -31,6 +31,10 @@ def service_name(app: str, uuid: str) -> str:
     return f"{app}-rkt-{uuid}.service"
 
 
+def socket_name(app: str, uuid: str) -> str:
+    return f"{app}-rkt-{uuid}.socket"
+
+
 def unit_suffixes(uuid: str) -> tuple[str, ...]:
     """How the names of the pod's own unit files end."""
     return (f"-rkt-{uuid}.service", f"-rkt-{uuid}.socket")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from stage1_skim import quoting
+from stage1_skim import dropin, quoting
+from stage1_skim.places import socket_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,11 @@ def is_socket_activated(app: PodApp) -> bool:
     return any(port.socket_activated for port in app.app.ports)
 
 
+def may_restart(app: PodApp) -> bool:
+    """Whether the app's drop-ins make systemd start it again after some end."""
+    return dropin.service_setting(app, "Restart") not in ("", "no")
+
+
 def app_sockets(pod: Pod, app: PodApp, inherited: tuple[InheritedSocket, ...]) -> AppSockets:
     """A socket that `rkt run` was itself activated by serves the port that it is for; all other ports get one unit, which keeps their order
     (systemd.socket(5) promises none between units)."""
@@ -76,14 +82,19 @@ def _addresses(pod: Pod, port: Port) -> list[tuple[str, int]]:
 
 
 def _unit(pod: Pod, app: PodApp, ports: list[str], listens: list[str]) -> SocketUnit:
-    """Bound to the service as well: an app that has ended is not started again by whoever connects."""
+    """Bound to the service as well: an app that has ended is not started again by whoever connects.
+
+    But not where the service is one that systemd restarts: between two runs it counts as ended, and whoever connects then is to be served
+    by the next. The supervisor stops the socket when it has ended for good.
+    """
     service = pod.service(app.name)
+    bound = pod.scope if may_restart(app) else f"{pod.scope} {service}"
     title = f"{'ports' if len(ports) > 1 else 'port'} {', '.join(ports)} of app {app.name} of pod {pod.name or pod.uuid}"
     lines = [
         "# Written by stage1_skim for a pod; removed with it.",
         "[Unit]",
         f"Description={quoting.description(title)}",
-        f"BindsTo={pod.scope} {service}",
+        f"BindsTo={bound}",
         f"After={pod.scope}",
         "CollectMode=inactive-or-failed",
         "",
@@ -93,7 +104,7 @@ def _unit(pod: Pod, app: PodApp, ports: list[str], listens: list[str]) -> Socket
         *([f"FileDescriptorName={ports[0]}"] if len(ports) == 1 else []),
         f"Service={service}",
     ]
-    return SocketUnit(name=f"{app.name}-rkt-{pod.uuid}.socket", text="\n".join(lines) + "\n")
+    return SocketUnit(name=socket_name(app.name, pod.uuid), text="\n".join(lines) + "\n")
 
 
 def inherited_sockets(environment: Mapping[str, str]) -> tuple[InheritedSocket, ...]:

@@ -29,7 +29,8 @@ from linux.steps import reached
 from poddir import layout
 from stage1_skim import systemd
 from stage1_skim.order import Queue
-from stage1_skim.places import stop_request
+from stage1_skim.places import socket_name, stop_request
+from stage1_skim.sockets import is_socket_activated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ class Supervisor:
         self._signals = signal_descriptor(tuple(sorted(wanted - (ignored_signals() - {SIGTERM}))))
         # Only a service of systemd is told by SIGHUP to reload; everybody else's terminal has gone away.
         self._hang_up_stops = output.terminal is not None or _has_terminal()
+        self._activated = {app.name for app in pod.apps if is_socket_activated(app)}
         self._poll = select.poll()
         self._asked: dict[int, int] = {}
         self._queue = Queue(pod)
@@ -196,6 +198,7 @@ class Supervisor:
             process = manager.main_process(service)
             if state.ended:
                 self._ended.add(app)
+                self._close_socket(manager, app)
                 if not process.code:
                     if state.active == "failed" and not self._stopping and not self._failure:
                         self._failure = _FAILED
@@ -231,6 +234,12 @@ class Supervisor:
                 self._say(f'app "{app}" was not started: {error}')
             del self._queue.waiting[app]
         return bool(due)
+
+    def _close_socket(self, manager: Manager, app: str) -> None:
+        """Who connects is not to start an app again that has ended, and may just have done so."""
+        if app in self._activated:
+            manager.stop_unit(socket_name(app, self._pod.uuid))
+            manager.stop_unit(self._services[app])
 
     def _notice_stop_by_others(self, scope: UnitState) -> None:
         """`rkt stop`, or an operator's systemctl, stops the scope; what the apps exit with then is no failure."""

@@ -95,6 +95,26 @@ class TestSockets:
             assert pods.host.run(CONNECT).status != 0
             assert pods.host.check("cat /tmp/output").count("once") == 1
 
+    def test_an_app_that_is_restarted_keeps_its_socket_until_it_has_ended_for_good(self, pods: FieldPods) -> None:
+        unit = "[Service]\nRestart=on-failure\nRestartSec=300ms\n"
+        served = pods.shell("exec sleep 1000", "served", ports=[PORT], annotations={"skim/unit": unit, "skim/after": ""})
+        with pods.running(pods.shell("sleep 1000", "long"), served) as uuid:
+            since = f"systemctl show --value -p ActiveEnterTimestampMonotonic served-rkt-{uuid}.socket"
+            up = pods.host.check(since)
+            for _ in range(2):
+                pid = pods.property(uuid, "served", "MainPID")
+                pods.host.check(f"kill -9 {pid}")
+                pods.host.wait_until(f"systemctl show -p SubState served-rkt-{uuid}.service | grep auto-restart")
+                assert ":223D " in pods.host.check("cat /proc/net/tcp6")  # between two runs, too
+                pods.host.wait_until(
+                    f"pid=$(systemctl show --value -p MainPID served-rkt-{uuid}.service); [ $pid -gt 0 ] && [ $pid != {pid} ]"
+                )
+            assert pods.host.check(since) == up
+            pods.host.check(f"kill -TERM {pods.property(uuid, 'served', 'MainPID')}")  # which is no failure
+            pods.host.wait_until(f"! systemctl is-active -q served-rkt-{uuid}.socket")
+            assert pods.host.run(CONNECT).status != 0
+            assert "state=running" in pods.host.check(f"{RKT} status {uuid}")
+
     def test_a_port_that_is_taken_is_an_error(self, pods: FieldPods) -> None:
         with pods.running(pods.shell("sleep 1000", "first", ports=[PORT])):
             pods.write(pods.shell("echo started", "second", ports=[PORT]))
