@@ -41,6 +41,9 @@ _CTL_NNP = 3
 # The other architectures whose calls a kernel takes from programs, too (seccomp.h's SCMP_ARCH_ tokens).
 _SECONDARY = {0xC000003E: (0x40000003, 0x4000003E), 0xC00000B7: (0x40000028,)}
 
+_SECCOMP = "libseccomp.so.2"
+_NO_SUCH_CALL = -1  # __NR_SCMP_ERROR; what another architecture has is another negative number
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,9 +84,18 @@ def _strings(items: Sequence[str]) -> ctypes.Array[ctypes.c_char_p]:
     return (ctypes.c_char_p * (len(items) + 1))(*[os.fsencode(item) for item in items], None)
 
 
+def unknown_calls(names: Sequence[str]) -> list[str]:
+    """Those that this host's libseccomp does not know, which nothing can then filter; none where there is no libseccomp to ask."""
+    try:
+        seccomp = ctypes.CDLL(_SECCOMP)
+    except OSError:
+        return []
+    return [name for name in names if seccomp.seccomp_syscall_resolve_name(name.encode()) == _NO_SUCH_CALL]
+
+
 def _filter(calls: CallFilter) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
     try:
-        seccomp = ctypes.CDLL("libseccomp.so.2")
+        seccomp = ctypes.CDLL(_SECCOMP)
     except OSError as error:
         raise UserError(f"a filter of system calls for an app that is not root needs libseccomp on the host: {error}") from None
     seccomp.seccomp_init.restype = ctypes.c_void_p
@@ -99,6 +111,9 @@ def _filter(calls: CallFilter) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
         seccomp.seccomp_arch_add(context, ctypes.c_uint32(architecture))
     for name in calls.calls:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
-        if number != -1:  # not a call that this library knows: no program can make it, either
-            seccomp.seccomp_rule_add(context, ctypes.c_uint32(action), ctypes.c_int(number), ctypes.c_uint(0))
+        if number == _NO_SUCH_CALL:  # of our lists, for another kernel or machine; whoever names one himself has been warned
+            continue
+        added = seccomp.seccomp_rule_add(context, ctypes.c_uint32(action), ctypes.c_int(number), ctypes.c_uint(0))
+        if added != 0:
+            raise OSError(-added, f"system call {name} cannot be filtered: {os.strerror(-added)}")
     return seccomp, context

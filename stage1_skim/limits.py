@@ -58,6 +58,8 @@ def app_limits(app: PodApp, rules: Rules, *, launcher: bool, is_root: bool) -> L
     if isolators.OOM_SCORE_ADJ in found:
         directives.append(f"OOMScoreAdjust={isolators.number(found[isolators.OOM_SCORE_ADJ])}")
     calls = None if rules.all_system_calls else _system_calls(app, found)
+    if calls:
+        warnings.extend(_unknown_calls(app, calls))
     wanted = isolators.NO_NEW_PRIVILEGES in found and isolators.flag(found[isolators.NO_NEW_PRIVILEGES])
     if wanted or (calls and not is_root):  # Linux lets nobody but root filter what a setuid program does
         directives.append("NoNewPrivileges=yes")
@@ -130,6 +132,14 @@ def _system_calls(app: PodApp, found: Mapping[str, Isolator]) -> SystemCalls | N
     from stage1_skim.system_calls import system_calls  # long tables that few pods ask for
 
     return system_calls(app.name, isolator)
+
+
+def _unknown_calls(app: PodApp, calls: SystemCalls) -> list[str]:
+    if not calls.named:
+        return []
+    from linux.privileges import unknown_calls
+
+    return [f'app "{app.name}": {name} is no system call that this host knows, and it is ignored' for name in unknown_calls(calls.named)]
 
 
 def _filter(calls: SystemCalls) -> list[str]:

@@ -78,11 +78,15 @@ _BLACKLIST = (
 
 
 class SystemCalls(NamedTuple):
-    """`allowing`: these calls and no others, else all others. `errno` is a name, empty where a refused call kills."""
+    """`allowing`: these calls and no others, else all others. `errno` is a name, empty where a refused call kills.
+
+    `named` are those that the isolator names itself, not by a set.
+    """
 
     allowing: bool
     names: tuple[str, ...]
     errno: str
+    named: tuple[str, ...] = ()
 
 
 class _Set(NamedTuple):
@@ -125,7 +129,12 @@ def system_calls(app: str, isolator: Isolator) -> SystemCalls | None:
     if not found.names and retaining == found.inverted:
         return None  # retain all, or remove none
     allowing = retaining != found.inverted
-    return SystemCalls(allowing=allowing, names=tuple(sorted(found.names | DEFAULT if allowing else found.names)), errno=given.errno)
+    return SystemCalls(
+        allowing=allowing,
+        names=tuple(sorted(found.names | DEFAULT if allowing else found.names)),
+        errno=given.errno,
+        named=tuple(item for item in given.calls if not item.startswith("@")),
+    )
 
 
 def _named(app: str, isolator: str, item: str) -> _Set:

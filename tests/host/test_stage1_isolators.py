@@ -154,6 +154,11 @@ class TestSystemCalls:
         assert "Seccomp:\t2" in result.stdout
         assert f"NoNewPrivs:\t{0 if user == '0' else 1}" in result.stdout
 
+    def test_a_call_that_nobody_knows_is_named(self, pods: FieldPods, user: str) -> None:
+        result = pods.run(pods.shell("echo runs", user=user, isolators=[calls("remove", "mkdirr", "reboot", errno="EPERM")]))
+        said = 'run: warning: app "app": mkdirr is no system call that this host knows, and it is ignored\n'
+        assert (result.status, result.stdout, result.stderr) == (0, "runs\n", said)
+
     def test_remove_without_one_kills(self, pods: FieldPods, user: str) -> None:
         script = "/bin/busybox mkdir /tmp/x-$$; echo status $?"
         result = pods.run(pods.shell(script, user=user, isolators=[calls("remove", "mkdir", "mkdirat")]))

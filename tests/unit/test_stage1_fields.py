@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from appc import isolators
 from appc.errors import UserError
 from appc.isolators import Isolator
+from linux import privileges
+from linux.privileges import unknown_calls
 from pod_directories import UUID, add_program, app_entry, app_root, app_section, make_pod
 from stage1_skim import arguments, quoting
 from stage1_skim.cgroups import ControlGroups, control_groups
@@ -26,8 +29,8 @@ from stage1_skim.limits import Limits, Rules, app_limits
 from stage1_skim.order import start_order
 from stage1_skim.pod import read_pod
 from stage1_skim.request import FLAGS, read_request, refuse, unsupported_flags
-from stage1_skim.sockets import inherited_sockets
-from stage1_skim.system_calls import DEFAULT, SystemCalls, system_calls
+from stage1_skim.sockets import app_sockets, inherited_sockets
+from stage1_skim.system_calls import _WILDCARDS, DEFAULT, SystemCalls, system_calls
 
 ROOT = Path(__file__).parents[2]
 BOTH = frozenset(("cpu", "memory"))
@@ -96,9 +99,27 @@ def test_the_launcher_gives_up_what_systemd_would_take_too_early(tmp_path: Path)
     found = limits(tmp_path, *asked, launcher=True, is_root=False)
     assert found.directives == ("NoNewPrivileges=yes",)
     assert found.given_up == tuple(range(1, 64))
-    assert found.calls == SystemCalls(allowing=False, names=("reboot",), errno="EPERM")
+    assert found.calls == SystemCalls(allowing=False, names=("reboot",), errno="EPERM", named=("reboot",))
     insecure = limits(tmp_path / "2", *asked, launcher=True, is_root=False, all_capabilities=True, all_system_calls=True)
     assert insecure == Limits(directives=(), given_up=(), calls=None, warnings=())
+
+
+def test_a_system_call_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    if unknown_calls(["no_such_call"]) == []:
+        pytest.skip("no libseccomp on this machine")
+    for launcher in (False, True):
+        asked = ("os/linux/seccomp-remove-set", {"set": ["mkdirr", "mkdir", "@rkt/default-blacklist"], "errno": "EPERM"})
+        found = limits(tmp_path / str(launcher), asked, launcher=launcher)
+        assert found.warnings == ('app "a": mkdirr is no system call that this host knows, and it is ignored',)
+
+
+@pytest.mark.parametrize("allowing", [False, True])
+def test_every_call_of_our_lists_can_be_filtered(allowing: bool) -> None:
+    if unknown_calls(["no_such_call"]) == []:
+        pytest.skip("no libseccomp on this machine")
+    names = sorted(set().union(*(found.names for found in _WILDCARDS.values())))
+    privileges._filter(privileges.CallFilter(allowing=allowing, calls=names, errno=1))
+    assert set(unknown_calls(names)) < {"epoll_ctl_old", "epoll_wait_old", "swapcontext", "tuxcall"}
 
 
 def test_control_groups_of_both_versions(tmp_path: Path) -> None:
@@ -209,26 +230,59 @@ def test_mutable_pods_are_refused() -> None:
 
 def test_sockets_are_looked_at_only_where_an_app_takes_them(tmp_path: Path) -> None:
     ports = [{"name": "http", "protocol": "tcp", "port": 80, "socketActivated": True}]
-    environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": ""}
-    for number, fields in enumerate(({}, {"ports": ports})):
-        pod = read_pod(str(make_pod(tmp_path / str(number), app_entry("a", app_section("/x", **fields)))), UUID)
-        assert read_request(arguments.parse([], FLAGS), environment, pod).sockets == ()
+
+    def sockets(**fields: Any) -> str:
+        pod = read_pod(str(make_pod(tmp_path / f"{len(fields)}", app_entry("a", app_section("/x", **fields)))), UUID)
+        environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "web.socket"}
+        return repr([tuple(item) for item in read_request(arguments.parse([], FLAGS), environment, pod).sockets])
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert with_descriptor_3(listening, lambda: sockets(ports=ports)) == repr([("web.socket", "tcp", port)])
+        assert with_descriptor_3(listening, sockets) == "[]"
 
 
 def test_a_socket_of_systemds_is_known_by_its_port() -> None:
-    """In a process of its own: descriptor 3 is the socket."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
+    def inherited(**environment: str) -> str:
+        given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "web.socket:other", **environment}
+        return repr([tuple(item) for item in inherited_sockets(given)])
+
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        assert with_descriptor_3(tcp, inherited) == repr([("web.socket", "tcp", tcp.getsockname()[1])])
+        assert with_descriptor_3(udp, inherited) == repr([("web.socket", "udp", udp.getsockname()[1])])
+        assert with_descriptor_3(tcp, lambda: inherited(LISTEN_PID="1")) == "[]"
+        assert with_descriptor_3(tcp, lambda: inherited(LISTEN_FDNAMES="web")) == "[]"
+
+
+def with_descriptor_3(opened: socket.socket, look: Callable[[], str]) -> str:
+    """What `look` says in a process whose descriptor 3 it is, as systemd hands it over."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.dup2(listening.fileno(), 3)
-            found = inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "web.socket:other"})
-            os._exit(0 if [tuple(item) for item in found] == [("web.socket", "tcp", port)] else 1)
+            os.dup2(writer, 10)
+            os.dup2(opened.fileno(), 3)
+            os.closerange(4, 10)
+            os.write(10, look().encode())
         finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert inherited_sockets({"LISTEN_PID": "1", "LISTEN_FDNAMES": "web.socket"}) == ()
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    said = os.read(reader, 1000).decode()
+    os.close(reader)
+    return said
+
+
+@pytest.mark.parametrize(("unit", "bound"), [("", True), ("[Service]\nRestart=no\n", True), ("[Service]\nRestart=on-failure\n", False)])
+def test_a_socket_outlives_a_run_of_its_service_only_where_another_follows(tmp_path: Path, unit: str, bound: bool) -> None:
+    ports = [{"name": "http", "protocol": "tcp", "port": 80, "socketActivated": True}]
+    entry = app_entry("a", app_section("/x", ports=ports), annotations={"skim/unit": unit} if unit else {})
+    pod = read_pod(str(make_pod(tmp_path / "pod", entry)), UUID)
+    made = app_sockets(pod, pod.apps[0], ()).unit
+    assert made is not None
+    assert (f"\nBindsTo={pod.scope} {pod.service('a')}\n" in made.text) is bound
+    assert f"\nBindsTo={pod.scope}" in made.text
 
 
 # -- faults of the first prototype (docs/stage1.md) --------------------------------------------------------------------------------------
