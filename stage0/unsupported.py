@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 DESCRIPTION = "Not implemented by the launcher that is embedded here."
 INTERSPERSED = False
 _INSTEAD = {
-    "attach": "the apps' output is in the journal",
+    "app": "the embedded stage1 has no mutable pods, since an app's service lives as long as its pod: run another; see docs/stage1.md",
+    "attach": "no output is held back for a later reader: `journalctl -t APP` shows it, and `rkt run --interactive` is attached from the "
+    "start; see docs/stage1.md",
     "trust": "signatures are not checked yet: images are accepted with --insecure-options=image only",
 }
 

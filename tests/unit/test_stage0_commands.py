@@ -123,6 +123,8 @@ def test_version_and_help(stage0: Stage0) -> None:
         (["status", "x"], 'status: problem retrieving pod: no matches found for "x"\n'),
         (["stop", "x"], 'stop: cannot get pod: no matches found for "x"\nstop: failed to stop 1 pod(s)\n'),
         (["trust"], 'trust: the command "trust" is not implemented by this launcher'),
+        (["app", "add", "x"], 'app: the command "app" is not implemented by this launcher (the embedded stage1 has no mutable pods'),
+        (["attach", "x"], 'attach: the command "attach" is not implemented by this launcher (no output is held back'),
         (["config", "--x", "y"], 'config: the command "config" is not implemented by this launcher'),
         (["--debug", "status", "x"], 'status: problem retrieving pod\n  └─unable to resolve UUID\n    └─no matches found for "x"\n'),
     ],
