@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SIGHUP = 1
 SIGINT = 2
@@ -27,14 +31,20 @@ _RECORD_SIZE = 128  # struct signalfd_siginfo; its first field is the number, 32
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def signal_descriptor(numbers: tuple[int, ...]) -> int:
-    """Block these signals and return a non-blocking descriptor on which they arrive. Raises OSError."""
+def block(numbers: Iterable[int]) -> ctypes.Array[ctypes.c_char]:
+    """From now on these wait until somebody takes them, by a descriptor or not at all. Returns their set. Raises OSError."""
     mask = ctypes.create_string_buffer(128)  # sigset_t of Linux
     _libc.sigemptyset(mask)
     for number in numbers:
         _libc.sigaddset(mask, number)
     if _libc.sigprocmask(_SIG_BLOCK, mask, None) != 0:
         raise OSError(ctypes.get_errno(), "sigprocmask")
+    return mask
+
+
+def signal_descriptor(numbers: Iterable[int]) -> int:
+    """Block these signals and return a non-blocking descriptor on which they arrive. Raises OSError."""
+    mask = block(numbers)
     descriptor: int = _libc.signalfd(-1, mask, _SFD_NONBLOCK | _SFD_CLOEXEC)
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), "signalfd")

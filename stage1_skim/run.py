@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from appc.app import EnvironmentVariable
 from appc.errors import UserError
+from linux.signals import block
 from linux.steps import reached
 from poddir import layout
 from stage1_skim import arguments, execute, take_down
@@ -16,7 +17,7 @@ from stage1_skim.places import UNIT_DIRECTORY
 from stage1_skim.plan import make_plan
 from stage1_skim.pod import read_pod
 from stage1_skim.request import FLAGS, read_request, refuse, unsupported_flags
-from stage1_skim.supervisor import Supervisor
+from stage1_skim.supervisor import Supervisor, wanted_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str]) -> int:
     """Returns what `rkt run` exits with. Raises UserError before any app was started."""
+    block(wanted_signals())  # the supervisor takes them, when there is one: a pod that is half set up is not left so
     given = arguments.parse(words, FLAGS)
     uuid = arguments.pod_uuid(given)
     _keep_lock()

@@ -63,9 +63,7 @@ class Supervisor:
             for app, service in self._services.items()
         }
         self._paths = frozenset(systemd.unit_path(unit).encode() for unit in (*self._services.values(), pod.scope))
-        wanted = {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2} | ({SIGWINCH, SIGCONT} if output.terminal else set())
-        # A shell's background job is not to hear of Ctrl-C, nor what nohup started of the terminal's end.
-        self._signals = signal_descriptor(tuple(sorted(wanted - (ignored_signals() - {SIGTERM}))))
+        self._signals = signal_descriptor(wanted_signals() | ({SIGWINCH, SIGCONT} if output.terminal else set()))
         # Only a service of systemd is told by SIGHUP to reload; everybody else's terminal has gone away.
         self._hang_up_stops = output.terminal is not None or _has_terminal()
         self._activated = {app.name for app in pod.apps if is_socket_activated(app)}
@@ -85,7 +83,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Put this process into the pod's scope, which starts the first apps. Raises SystemdError; nothing was started then."""
-        if self._is_stop_requested():
+        self._take_signals()
+        if self._stop_wanted or self._is_stop_requested():
             return
         try:
             with systemd.Manager() as manager:
@@ -415,6 +414,11 @@ class Supervisor:
 
     def _say(self, line: str) -> None:
         self._report(line + ("\r" if self._terminal and self._terminal.is_raw else ""))
+
+
+def wanted_signals() -> set[int]:
+    """Those that stop or reload a pod, or are for its apps. A shell's background job is not to hear of Ctrl-C, nor what nohup started of the terminal's end."""
+    return {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2} - (ignored_signals() - {SIGTERM})
 
 
 def _has_terminal() -> bool:

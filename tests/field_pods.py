@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ def write_field_image(path: Path, name: str, annotations: dict[str, str] | None 
         (tree / "etc/passwd").write_text(PASSWD)
         (tree / "etc/group").write_text(GROUP)
         (tree / "home/web/file").write_text("a file at home\n")
+        os.chown(tree / "home/web/file", 4242, 4343)
+        (tree / "bin/nproc").write_text('#!/bin/sh\necho "the image\'s $0"\n')  # called as one of the host's is
+        (tree / "bin/nproc").chmod(0o755)
         (tree / "srv/data/file").write_text("of the image\n")
         (tree / "srv/data").chmod(0o2771)
         (tree / "srv/data/link").symlink_to("/etc/hostname")
@@ -113,16 +117,22 @@ class FieldPods:
             self.host.check(f"{RKT} rm {uuid}")
 
     @contextmanager
-    def running(self, *entries: dict[str, Any], flags: str = "", **fields: Any) -> Iterator[str]:
-        """The UUID of a pod that is up; its output is in /tmp/output."""
+    def running(self, *entries: dict[str, Any], flags: str = "", environment: dict[str, str] | None = None, **fields: Any) -> Iterator[str]:
+        """The UUID of a pod that is up, or that SKIM_STOP_AT in the `environment` holds up; its output is in /tmp/output."""
         self.write(*entries, **fields)
         self.host.check("rm -f /tmp/uuid")
-        process = self.host.popen(f"exec {self.command(flags)} > /tmp/output 2>&1")
+        environment = environment or {}
+        held = "SKIM_STOP_AT" in environment  # nsenter would stop with it
+        run = f"{self.command(flags)} > /tmp/output 2>&1"
+        process = self.host.popen(f"{run} & wait $!" if held else f"exec {run}", environment=environment)
         try:
             self.host.wait_until("[ -s /tmp/uuid ]", timeout=20)
             uuid = self.host.check("cat /tmp/uuid").strip()
-            ready = self.host.run(f"{RKT} status --wait-ready=20s {uuid}")
-            assert ready.status == 0, ready.stderr + self.host.check("cat /tmp/output")
+            if held:
+                self.host.wait_until(f"grep -q '^State:.T' /proc/$(cat /var/lib/rkt/pods/run/{uuid}/pid)/status", timeout=20)
+            else:
+                ready = self.host.run(f"{RKT} status --wait-ready=20s {uuid}")
+                assert ready.status == 0, ready.stderr + self.host.check("cat /tmp/output")
             yield uuid
         finally:
             uuid = self.host.check("cat /tmp/uuid").strip()

@@ -121,7 +121,8 @@ def run_command(arguments: str, uuid_file: str = "/tmp/uuid") -> str:
 
 def in_background(arguments: str) -> str:
     """The same where it may be stopped by SIGSTOP: nsenter would stop with it and never hear of its end."""
-    return f"{run_command(arguments).replace('exec ', '')} <&0 & wait $!"
+    # What a shell puts into the background ignores SIGINT, unless it is told not to.
+    return f"{run_command(arguments).replace('exec ', 'env --default-signal=INT ')} <&0 & wait $!"
 
 
 def lingering(arguments: str) -> str:

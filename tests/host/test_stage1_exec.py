@@ -78,15 +78,19 @@ words = st.text(characters, max_size=12)
 names = st.from_regex(r"[A-Za-z_][A-Za-z_0-9.-]{0,11}", fullmatch=True).filter(lambda name: name not in OURS | FROM_SYSTEMD)
 variables = st.dictionaries(names, words, max_size=4)
 asked = st.tuples(st.lists(words, max_size=5), variables)
+users = st.sampled_from(["0", "web"])  # whom systemd starts, and whom the launcher does
+
+Asked = tuple[list[str], dict[str, str]]
 
 
-def probe(pods: FieldPods, examples: list[tuple[list[str], dict[str, str]]]) -> list[tuple[list[str], dict[str, str]]]:
+def probe(pods: FieldPods, examples: list[Asked], users: list[str] | None = None) -> list[Asked]:
     """Each example is an app of one pod; what arrived at each."""
     entries = [
         pods.entry(
             f"app{number}",
             "/probe",
             *sent,
+            user=(users or ["0"] * len(examples))[number],
             environment=[{"name": name, "value": value} for name, value in environment.items()],
             annotations={"skim/after": ""},
         )
@@ -109,11 +113,18 @@ def probe(pods: FieldPods, examples: list[tuple[list[str], dict[str, str]]]) -> 
 
 class TestBytes:
     @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(asked, min_size=25, max_size=25))
-    def test_words_and_variables_arrive_as_they_were_asked_for(
-        self, pods: FieldPods, examples: list[tuple[list[str], dict[str, str]]]
-    ) -> None:
-        assert probe(pods, examples) == examples
+    @given(st.lists(st.tuples(asked, users), min_size=25, max_size=25))
+    def test_words_and_variables_arrive_as_they_were_asked_for(self, pods: FieldPods, examples: list[tuple[Asked, str]]) -> None:
+        sent = [words for words, _ in examples]
+        assert probe(pods, sent, [user for _, user in examples]) == sent
+
+    @pytest.mark.parametrize("user", ["0", "web"])
+    def test_those_of_an_event_handler_too(self, pods: FieldPods, user: str) -> None:
+        sent = ["%n", "$HOME", "$$", "`id`", '"', "'", "\\", "a\nb", " ", "", ";", "é", "\x01"]
+        pods.host.check("rm -f /tmp/probe/*")
+        handlers = [{"name": "pre-start", "exec": ["/probe", *sent]}]
+        assert pods.run(pods.entry("app", "/bin/busybox", "true", user=user, eventHandlers=handlers)).status == 0
+        assert pods.host.read("/tmp/probe/app.words").decode().split("\0")[3:-1] == sent
 
     def test_what_means_something_to_systemd_or_a_shell_means_nothing(self, pods: FieldPods) -> None:
         sent = [
@@ -190,8 +201,8 @@ class TestCredentials:
             ("web", "www", "4242 4343 7,77 web"),
             ("4242", "4343", "4242 4343 7,77 web"),
             ("12345", "54321", "12345 54321 7,77 12345"),
-            ("/home/web/file", "/home/web/file", "0 0 7,77 root"),
             ("root", "root", "0 0 7,77 root"),
+            ("/home/web/file", "/home/web/file", "4242 4343 7,77 web"),
         ],
     )
     def test_user_and_group_are_the_images(self, pods: FieldPods, user: str, group: str, expected: str) -> None:

@@ -144,6 +144,22 @@ class TestStop:
             pods_host.check(f"{RKT} rm {pod.uuid}")
             assert leftovers(pods_host, pod.uuid) == ""
 
+    @pytest.mark.parametrize("signal", ["TERM", "INT"])
+    @pytest.mark.parametrize("step", ["stage1-mounted", "exec", "locked", "planned", "units", "pid", "scope"])
+    def test_a_signal_to_a_pod_that_is_just_starting(self, pods_host: Host, step: str, signal: str) -> None:
+        with held_at(pods_host, step) as pod:
+            holder = lock_holder(pods_host, pod.uuid)
+            pods_host.run(f"kill -{signal} {holder}; kill -CONT {holder}")
+            status, output = pod.finished(30)
+            # stage0 ends by the signal; stage1 takes the pod down that it has begun to set up, and that is its end.
+            assert status in ((143, 130) if step in ("stage1-mounted", "exec") else (0,)), output
+            assert "Traceback" not in output
+            assert pod.status()["state"] == "exited"
+            if status == 0:
+                assert pods_host.run(f"ls /run/skim | grep {pod.uuid}").stdout == ""
+            pods_host.check(f"{RKT} rm {pod.uuid}")
+            assert leftovers(pods_host, pod.uuid) == ""
+
     def test_a_pod_whose_stage1_is_not_mounted_yet_is_waited_for(self, pods_host: Host) -> None:
         with held_at(pods_host, "moved") as pod:
             goes_on = f"sleep 0.3; kill -CONT {lock_holder(pods_host, pod.uuid)}"
@@ -237,8 +253,31 @@ class TestEnter:
 
     def test_is_in_the_pods_slice_and_gone_with_it(self, pods_host: Host) -> None:
         with running(pods_host, "first") as pod:
-            groups = pods_host.check([RKT, "enter", pod.uuid, "busybox", "cat", "/proc/self/cgroup"])
+            inside = pods_host.popen(
+                f"exec {RKT} enter {pod.uuid} busybox sh -c 'busybox cat /proc/self/cgroup; echo; busybox sleep 1000'",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )
+            assert inside.stdout is not None
+            groups = "".join(iter(lambda: inside.stdout.readline().decode().strip(), ""))  # type: ignore[union-attr]
             assert f"system-rkt-{pod.uuid.replace('-', '')}.slice/enter-" in groups
+            assert pod.stop().status == 0
+            assert pod.finished()[0] == 0
+            assert inside.wait(20) != 0
+            inside.stdout.close()
+            pods_host.wait_until(f"! systemctl list-units --all --plain --no-legend | grep enter-.*{pod.uuid}", timeout=10)
+            assert pods_host.run(f"find /sys/fs/cgroup -name 'enter-*{pod.uuid}*'").stdout == ""
+
+    def test_an_app_is_a_name_and_no_path(self, pods_host: Host) -> None:
+        with running(pods_host, "first") as pod:
+            for name in ("../first", "../../../../first", "/first", ""):
+                done = pods_host.run([RKT, "enter", f"--app={name}", pod.uuid, "busybox", "echo", "inside"])
+                assert (done.status != 0, done.stdout) == (name != "", "" if name else "inside\n"), name
+                assert "Traceback" not in done.stderr
+            call = f"cd {pod.directory} && stage1/rootfs/skim/enter --pid=$(cat pid) --appname=../first -- busybox echo inside"
+            done = pods_host.run(call)
+            assert (done.status, done.stdout) == (254, "")
+            assert "the pod has no app '../first'" in done.stderr
 
     @pytest.mark.parametrize(
         ("command", "status", "output"),
@@ -248,14 +287,14 @@ class TestEnter:
             (["busybox", "sh", "-c", "kill -9 $$"], -9, ""),
             (["/app", "/bin/busybox", "echo", "an app's script"], 0, "an app's script\n"),
             (["./app", "/bin/busybox", "echo", "found from its directory"], 0, "found from its directory\n"),
-            (["busybox", "readlink", "/proc/self/exe"], 0, "busybox\n"),
+            (["busybox", "readlink", "/proc/self/exe"], 0, "R/shell/bin/busybox\n"),
             (["/usr/bin/env", "printf", "%s", "a program of the host"], 0, "a program of the host"),
         ],
     )
     def test_commands(self, pods_host: Host, command: list[str], status: int, output: str) -> None:
         with shared_pod(pods_host) as uuid:
             done = pods_host.run([RKT, "enter", uuid, *command])
-            assert (done.status, done.stdout) == (status, output) or (output == "busybox\n" and done.stdout.endswith("/bin/busybox\n"))
+            assert (done.status, done.stdout.replace(f"/run/skim/{uuid}/", "R/")) == (status, output)
 
     def test_a_program_that_is_nowhere(self, pods_host: Host) -> None:
         with shared_pod(pods_host) as uuid:
@@ -370,8 +409,10 @@ class TestSize:
                 pods_host.check(f"{RKT} status {uuid}")
             assert leftovers(pods_host, uuid) == ""
 
-    def test_an_idle_pod_costs_nothing(self, pods_host: Host) -> None:
-        with running(pods_host, f"shell -- {SLEEP} 1000") as pod:
+    @pytest.mark.parametrize("script", [f"exec {SLEEP} 1000", f"echo words; exec >&- 2>&-; exec {SLEEP} 1000"])
+    def test_an_idle_pod_costs_nothing(self, pods_host: Host, script: str) -> None:
+        """Nor one whose app has closed its output for good."""
+        with running(pods_host, f"shell -- /bin/busybox sh -c '{script}'") as pod:
             time.sleep(0.5)
             look = f"cat /proc/{pod.supervisor()}/stat | cut -d' ' -f14,15; grep ctxt /proc/{pod.supervisor()}/status"
             before = pods_host.check(look)
