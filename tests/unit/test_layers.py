@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from golden.test_stage1_plans import not_root, two_apps
+from pod_directories import UUID
+
 ROOT = Path(__file__).parents[2]
 SOURCES = {
     "appc": ROOT / "appc",
@@ -85,3 +88,50 @@ def test_what_starts_a_pod_imports_little(entrypoint: str) -> None:
         check=True,
     )
     assert done.stdout.split() == []
+
+
+# How many modules there may be when an entrypoint has been imported by an interpreter that has 23 itself: what was counted, and four.
+MODULES = {
+    "stage1_skim.run": 118,
+    "stage1_skim.enter": 100,
+    "stage1_skim.stop": 83,
+    "stage1_skim.gc": 82,
+    "stage1_skim.launch_app": 76,
+    "stage0.run_command": 112,
+    "stage0.stop_command": 91,
+    "stage0.gc_command": 80,
+}
+PLAN = """
+from stage1_skim.cgroups import ControlGroups
+from stage1_skim.limits import Rules
+from stage1_skim.plan import make_plan
+from stage1_skim.pod import read_pod
+from stage1_skim.request import Request
+from stage1_skim.units import Streams
+request = Request(inherited={{}}, rules=Rules(groups=ControlGroups(True, frozenset(("cpu", "memory")))))
+plan = make_plan(read_pod({directory!r}, {uuid!r}), request, streams=lambda app: Streams(stdout="journal", stderr="journal"))
+assert len(plan.apps) == 2
+"""
+
+
+def modules_after(program: str) -> list[str]:
+    """Names of all modules that are there when the program has run, without those that a site brings."""
+    whole = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}\nprint(*sys.modules)"
+    return subprocess.run([sys.executable, "-I", "-S", "-c", whole], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("entrypoint", MODULES)
+def test_the_number_of_imports_on_the_way(entrypoint: str) -> None:
+    """A start pays 0.1 to 0.5 ms for each. A number that grows is raised here on purpose, or the import moves to where it is needed."""
+    found = modules_after(f"import {entrypoint}")
+    assert len(found) <= MODULES[entrypoint], found
+
+
+def test_a_plain_pod_is_planned_with_what_run_has_imported(tmp_path: Path) -> None:
+    """What only some pods need is imported for them alone, and no pod's plan needs much."""
+    pod = two_apps(tmp_path / "pod")
+    found = modules_after("import stage1_skim.run\n" + PLAN.format(directory=str(pod), uuid=UUID))
+    assert len(found) <= MODULES["stage1_skim.run"], found
+    known = not_root(tmp_path / "other")
+    program = PLAN.format(directory=str(known), uuid=UUID).replace("== 2", "== 1")
+    assert len(modules_after("import stage1_skim.run\n" + program)) <= MODULES["stage1_skim.run"] + 14
