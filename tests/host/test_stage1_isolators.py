@@ -53,7 +53,8 @@ class TestResources:
     def test_memory_cpu_shares_and_score_reach_the_kernel(self, pods: FieldPods) -> None:
         script = (
             "path=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup); cat /sys/fs/cgroup/memory$path/memory.limit_in_bytes;"
-            "cat /proc/$$/oom_score_adj; sleep 1000"
+            "path=$(sed -n 's/^[0-9]*:[a-z,]*\\bcpu\\b[a-z,]*://p' /proc/self/cgroup); cd /sys/fs/cgroup/cpu$path;"
+            "cat cpu.cfs_quota_us cpu.cfs_period_us cpu.shares; cat /proc/$$/oom_score_adj; sleep 1000"
         )
         isolators = [
             isolator("resource/memory", {"limit": "1G"}),
@@ -69,14 +70,29 @@ class TestResources:
                 wanted["CPUWeight" if unified else "CPUShares"] = "50" if unified else "512"
                 assert {name: pods.property(uuid, "app", name) for name in wanted} == wanted
                 if not unified:
-                    output = pods.host.wait_until("[ $(wc -l < /tmp/output) -ge 2 ] && cat /tmp/output")
-                    assert output.split() == [str(42 * 2**20), "123"]
+                    output = pods.host.wait_until("[ $(wc -l < /tmp/output) -ge 5 ] && cat /tmp/output")
+                    limit, quota, period, shares, score = output.split()
+                    assert (limit, shares, score) == (str(42 * 2**20), "512", "123")
+                    assert int(quota) / int(period) == 0.25
 
     def test_who_needs_more_memory_is_killed_and_the_pod_says_so(self, pods: FieldPods) -> None:
         entry = pods.shell("exec tail /dev/zero", isolators=[isolator("resource/memory", {"limit": "16Mi"})])
         result = pods.run(entry)
-        assert result.status != 0
-        assert 'app "app"' in result.stderr
+        assert result.status == 9
+        unified = pods.host.run("test -e /sys/fs/cgroup/cgroup.controllers").status == 0
+        # Of version 1 systemd does not hear of it.
+        assert 'app "app" ' + ("failed: oom-kill" if unified else "was killed by signal 9") in result.stderr
+
+    def test_it_is_the_apps_own_limit_that_is_hit(self, pods: FieldPods) -> None:
+        groups = "/proc/self/cgroup"
+        first = f"path=$(sed -n 's/^[0-9]*:memory://p' {groups}); grep '^oom_kill ' /sys/fs/cgroup/memory$path/memory.oom_control"
+        second = f"path=$(sed -n 's/^0:://p' {groups}); grep '^oom_kill ' /sys/fs/cgroup$path/memory.events"
+        script = f"tail /dev/zero; echo status $?; {first} || {second}"
+        unit = {"skim/unit": "[Service]\nOOMPolicy=continue\n"}
+        isolators = [isolator("resource/memory", {"limit": "16Mi"})]
+        result = pods.run(pods.shell(script, isolators=isolators, annotations=unit))
+        assert "status 137" in result.lines
+        assert [int(line.split()[1]) for line in result.lines if line.startswith("oom_kill ")] == [1]
 
     def test_what_needs_namespaces_or_devices_is_named_and_the_app_runs(self, pods: FieldPods) -> None:
         entry = pods.shell(

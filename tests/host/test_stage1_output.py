@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import time
 
@@ -9,6 +10,7 @@ from hosts.host import Host
 from running_pods import RKT, lingering, run_command, running
 
 GIGABYTE = 1 << 30
+MEMORY = 25_000_000  # of a supervisor while it passes that on: docs/stage1-life.md has the number
 COUNT = "/bin/busybox seq"
 
 
@@ -23,22 +25,32 @@ def remove(host: Host) -> None:
 
 class TestHowMuch:
     def test_a_gigabyte_at_full_speed_in_little_memory(self, pods_host: Host) -> None:
-        command = run_command(f"shell -- /bin/busybox dd if=/dev/zero bs=1M count={GIGABYTE >> 20}")
-        process = pods_host.popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        numbers = f"/usr/bin/seq 200000000 | /usr/bin/head -c {GIGABYTE}"
+        script = f"'{numbers}; until [ -e /tmp/measured ]; do busybox sleep 0.05; done'"
+        pods_host.check("rm -f /tmp/measured")
+        process = pods_host.popen(
+            run_command(f"shell -- /bin/busybox sh -c {script}"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         assert process.stdout is not None
-        peak = 0
+        arrived = hashlib.sha256()
         count = 0
         start = time.monotonic()
-        while data := process.stdout.read1(1 << 20):  # type: ignore[attr-defined]
+        while count < GIGABYTE and (data := process.stdout.read1(1 << 20)):  # type: ignore[attr-defined]
             count += len(data)
-            if count > GIGABYTE // 2 and not peak:
-                peak = peak_memory(pods_host, pods_host.check("cat /var/lib/rkt/pods/run/$(cat /tmp/uuid)/pid").strip())
+            arrived.update(data)
         seconds = time.monotonic() - start
+        peak = peak_memory(pods_host, pods_host.check("cat /var/lib/rkt/pods/run/$(cat /tmp/uuid)/pid").strip())
+        pods_host.check("touch /tmp/measured")
+        assert process.stdout.read() == b""
         assert process.wait(30) == 0
         process.stdout.close()
         assert count == GIGABYTE
+        assert arrived.hexdigest() == pods_host.check(f"{numbers} | sha256sum").split()[0]
         print(f"{count / seconds / 1e6:.0f} MB/s, {peak / 1e6:.1f} MB resident at most")
-        assert peak < 40_000_000
+        assert peak < MEMORY
         assert seconds < 60
         remove(pods_host)
 

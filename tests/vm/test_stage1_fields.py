@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import field_pods
+import running_pods
 from hosts.vm import VmHost
 
 ISOLATORS = [
@@ -31,3 +32,27 @@ def test_isolators_reach_the_kernel(pods: field_pods.FieldPods, user: str) -> No
     assert pods.host.run("test -e /sys/fs/cgroup/cgroup.controllers").status == 0
     result = pods.run(pods.shell(script, user=user, isolators=ISOLATORS))
     assert result.stdout.split() == [str(42 * 2**20), "25000", "100000", "50", "123", "CapBnd:", f"{1:016x}", "Seccomp:", "2"]
+
+
+def test_who_needs_more_memory_is_killed_and_systemd_says_so(pods: field_pods.FieldPods) -> None:
+    result = pods.run(pods.shell("exec tail /dev/zero", isolators=[{"name": "resource/memory", "value": {"limit": "16Mi"}}]))
+    assert result.status == 9
+    assert 'app "app" failed: oom-kill' in result.stderr
+
+
+def test_a_pod_is_stopped_in_order_and_collected_whole(pods: field_pods.FieldPods) -> None:
+    host = pods.host
+    serve = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.2; done"
+    mounts = [{"volume": "e", "path": "/mnt"}]
+    entries = [pods.shell(serve, "one", mounts=mounts), pods.shell(serve, "two", user="web", mounts=mounts)]
+    pods.write(*entries, volumes=[{"name": "e", "kind": "empty"}])
+    host.check(f"rm -f /tmp/uuid; ({pods.command()} </dev/null >/tmp/output 2>&1; echo $? >/tmp/status) & exit 0")
+    host.wait_until(f"{running_pods.RKT} status --wait-ready=20s --uuid-file=/tmp/uuid", timeout=60)
+    uuid = host.check("cat /tmp/uuid")
+    host.check(f"{running_pods.RKT} stop {uuid}")
+    host.wait_until("grep -qx 0 /tmp/status", timeout=60)
+    assert running_pods.ends(host, uuid, "one", "two") == ["two", "one"]
+    status = host.check(f"{running_pods.RKT} status {uuid}").splitlines()
+    assert {"state=exited", "app-one=0", "app-two=0"} <= set(status)
+    assert host.check(f"{running_pods.RKT} gc --grace-period=0s").splitlines()[-1] == f'Garbage collecting pod "{uuid}"'
+    assert running_pods.leftovers(host, uuid) == ""
