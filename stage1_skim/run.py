@@ -12,12 +12,13 @@ from linux.signals import block
 from linux.steps import reached
 from poddir import layout
 from stage1_skim import arguments, execute, take_down
+from stage1_skim.caller import wanted_signals
 from stage1_skim.output import Output
 from stage1_skim.places import UNIT_DIRECTORY
 from stage1_skim.plan import make_plan
 from stage1_skim.pod import read_pod
 from stage1_skim.request import FLAGS, read_request, refuse, unsupported_flags
-from stage1_skim.supervisor import Supervisor, wanted_signals
+from stage1_skim.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

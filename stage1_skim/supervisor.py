@@ -11,23 +11,10 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from linux.signals import (
-    SIGCONT,
-    SIGHUP,
-    SIGINT,
-    SIGKILL,
-    SIGTERM,
-    SIGUSR1,
-    SIGUSR2,
-    SIGWINCH,
-    ignored_signals,
-    process_descriptors,
-    read_signals,
-    signal_descriptor,
-)
+from linux.signals import SIGCONT, SIGHUP, SIGKILL, SIGUSR1, SIGUSR2, SIGWINCH, read_signals, signal_descriptor
 from linux.steps import reached
-from poddir import layout
-from stage1_skim import systemd
+from stage1_skim import notes, systemd
+from stage1_skim.caller import has_terminal, wanted_signals
 from stage1_skim.order import Queue
 from stage1_skim.places import socket_name, stop_request
 from stage1_skim.sockets import is_socket_activated
@@ -65,7 +52,7 @@ class Supervisor:
         self._paths = frozenset(systemd.unit_path(unit).encode() for unit in (*self._services.values(), pod.scope))
         self._signals = signal_descriptor(wanted_signals() | ({SIGWINCH, SIGCONT} if output.terminal else set()))
         # Only a service of systemd is told by SIGHUP to reload; everybody else's terminal has gone away.
-        self._hang_up_stops = output.terminal is not None or _has_terminal()
+        self._hang_up_stops = output.terminal is not None or has_terminal()
         self._activated = {app.name for app in pod.apps if is_socket_activated(app)}
         self._poll = select.poll()
         self._asked: dict[int, int] = {}
@@ -162,7 +149,7 @@ class Supervisor:
                 return []
             if all(states[service].running for service in left) and not self._stopping:
                 self._settle(manager, states)
-                watched = [] if self._stopping else _process_descriptors(manager, left)
+                watched = [] if self._stopping else manager.main_processes(left)
                 if watched:
                     return watched
             while not manager.drain(self._paths) and not self._wants_something:
@@ -209,7 +196,7 @@ class Supervisor:
                     continue
                 if state.active == "inactive":
                     self._queue.came_up.add(app)
-                self._write_status(app, process.status)
+                self._say(notes.write_status(self._pod.directory, app, process.status))
             if (early or state.active == "failed") and not self._stopping and not self._failure:
                 self._failure = process.status or _FAILED
                 if not self._is_interactive or not process.exited:  # a shell's last status is no news to who typed in it
@@ -257,7 +244,7 @@ class Supervisor:
                 self._stop(manager)
         elif not self._ready and not self._stopping and not self._failure:
             self._ready = True
-            self._write_ready()
+            self._say(notes.write_ready(self._pod.directory))
             systemd.notify(f"READY=1\nSTATUS={self._status()}")
 
     def _status(self) -> str:
@@ -287,23 +274,6 @@ class Supervisor:
             except systemd.SystemdError as error:
                 if error.name != _CANNOT_RELOAD:
                     self._say(f'app "{app}": {error}')
-
-    def _write_status(self, app: str, status: int) -> None:
-        path = layout.app_status(self._pod.directory, app)
-        try:
-            with open(path + ".new", "w", encoding="ascii") as file:
-                file.write(str(status))
-            os.rename(path + ".new", path)
-        except OSError as error:  # a full disk, say; the other apps are seen through all the same
-            self._say(f'app "{app}": its exit status {status} cannot be noted in {path}: {error.strerror}')
-
-    def _write_ready(self) -> None:
-        link = layout.supervisor_status(self._pod.directory)
-        try:
-            if not os.path.islink(link):
-                os.symlink(layout.SUPERVISOR_READY, link)
-        except OSError as error:
-            self._say(f"that the pod is ready cannot be noted in {link}: {error.strerror}")
 
     # -- waiting, while output is passed on ------------------------------------------------------------------------------------------
 
@@ -413,29 +383,5 @@ class Supervisor:
             self._terminal.resize()
 
     def _say(self, line: str) -> None:
-        self._report(line + ("\r" if self._terminal and self._terminal.is_raw else ""))
-
-
-def wanted_signals() -> set[int]:
-    """Those that stop or reload a pod, or are for its apps. A shell's background job is not to hear of Ctrl-C, nor what nohup started of the terminal's end."""
-    return {SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2} - (ignored_signals() - {SIGTERM})
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
-
-
-def _process_descriptors(manager: Manager, services: list[str]) -> list[int]:
-    """Of every service's main process, or none at all if one of them is gone already."""
-    pids = [manager.main_pid(service) for service in services]
-    found = process_descriptors(pids)
-    # What was opened may be another process of that number: it is the service's if the service has it still.
-    if [manager.main_pid(service) for service in services] == pids:
-        return found
-    for descriptor in found:
-        os.close(descriptor)
-    return []
+        if line:
+            self._report(line + ("\r" if self._terminal and self._terminal.is_raw else ""))

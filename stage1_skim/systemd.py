@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from linux.signals import process_descriptors
 from stage1_skim.bus import Connection, ConnectionLostError, SystemdError, library
 
 if TYPE_CHECKING:
@@ -198,6 +199,17 @@ class Manager:
     def has_run(self, service: str) -> bool:
         """Whether it ever had a main process, since systemd has had the unit."""
         return self._number(service, "ExecMainPID", "u") != 0
+
+    def main_processes(self, services: Sequence[str]) -> list[int]:
+        """Descriptors of all their main processes, each ready when that has ended; or none at all if one of them is gone already."""
+        pids = [self.main_pid(service) for service in services]
+        found = process_descriptors(pids)
+        # What was opened may be another process of that number: it is the service's if the service has it still.
+        if [self.main_pid(service) for service in services] == pids:
+            return found
+        for descriptor in found:
+            os.close(descriptor)
+        return []
 
     def main_process(self, service: str) -> MainProcess:
         """Of a service that has ended, or is between two runs."""
