@@ -100,17 +100,10 @@ def _is_continued(line: str) -> bool:
 
 
 def service_setting(app: PodApp, name: str) -> str:
-    """The value that counts of a setting of [Service] that has one value: the entry's before the image's, "" for systemd's default.
-
-    Raises UserError for a drop-in that does not hold.
-    """
+    """The value that counts of a setting of [Service] that has one value: the entry's before the image's, "" for systemd's default."""
     value = section = ""
-    texts = (
-        (app.image.annotation(names.SKIM_UNIT), f"image {app.image.name}"),
-        (app.entry.annotation(names.SKIM_UNIT), f'app "{app.name}"'),
-    )
-    for text, where in texts:
-        for _, line in _logical_lines(text or "", where):
+    for text in (app.image.annotation(names.SKIM_UNIT), app.entry.annotation(names.SKIM_UNIT)):
+        for _, line in logical_lines(text or ""):
             key, equals, word = line.partition("=")
             if not equals:
                 section = line.strip("[]")
