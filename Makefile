@@ -70,7 +70,7 @@ lint: $(VENV)/.done ## linters and types alone
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --quiet --check
 	@$(VENV)/bin/mypy
-	@for script in docker-wrapper/docker docker-wrapper/dockerd docker-wrapper/collect-pods host-units/install.sh setup/packages.sh; do sh -n $$script; done
+	@for script in docker-wrapper/dockerd docker-wrapper/no-engine docker-wrapper/collect-pods host-units/install.sh setup/packages.sh; do sh -n $$script; done
 
 .PHONY: aci
 aci: $(IMAGES) ## build stage1-skim.aci, containerd.aci and docker.aci in build/

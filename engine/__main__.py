@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from appc.errors import UserError
@@ -82,6 +83,7 @@ def run() -> int:
     """Turn a mistake of the user's, or of the host's, into one line and its exit status; a bug keeps its traceback."""
     try:
         raise_on_termination()
+        os.umask(0o022)  # whatever root's is: what is made here is for everybody to read
         return main(sys.argv[1:])
     except UserError as error:
         sys.stderr.write(f"skim: {error}\n")

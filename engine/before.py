@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from appc.errors import UserError
-from engine import host, plugins
+from engine import host, links
 from engine.record import write_atomically
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ ENABLING_LINKS = (
 
 
 class Before(NamedTuple):
-    """What there was: `groups` of ours by name; of `links`, where each led ("" where there was none)."""
+    """What there was: `groups` of ours by name; `directories` that links need; of `links`, where each led ("" where there was none)."""
 
     groups: list[str]
     data: bool
     containerd_enabled: bool
-    plugin_directories: list[str]
+    directories: list[str]
     links: dict[str, str]
 
 
@@ -40,7 +40,7 @@ def look(layout: Layout) -> Before:
         groups=[group for group in GROUPS if _group_exists(group)],
         data=os.path.isdir(layout.data),
         containerd_enabled=host.try_systemctl("is-enabled", "containerd.service"),
-        plugin_directories=[path for path in plugins.DIRECTORIES if os.path.isdir(layout.at(path))],
+        directories=[path for path in links.DIRECTORIES if os.path.isdir(layout.at(path))],
         links={path: _target(layout.at(path)) for path in ENABLING_LINKS},
     )
 

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from engine import before, host, plugins
+from engine import before, host, links
 from engine.alone import alone
 from engine.mount_units import present_units
 from engine.progress import Progress
@@ -43,14 +43,14 @@ def remove(layout: Layout) -> None:
         _remove_pods(layout)
     with progress.step("mounts of the installed engine"):
         _remove_mounts(layout)
-        plugins.unlink(layout)
+        links.unlink(layout)
     with progress.step("images"):
         for line in _remove_images(layout):
             progress.say(line)
     with progress.step("state"):
         known = before.recall(layout)
         if known is not None:
-            plugins.remove_directories(layout, known.plugin_directories)
+            links.remove_directories(layout, known.directories)
             for line in before.restore(layout, known):
                 progress.say(f"      {line}")
         shutil.rmtree(layout.state, ignore_errors=True)
@@ -92,6 +92,10 @@ def _remove_mounts(layout: Layout) -> None:
                 os.rmdir(os.path.join(directory, name))
         with contextlib.suppress(OSError):
             os.rmdir(directory)
+    # The commands are there as long as the files are, and say what to do.
+    table = layout.at("/etc/tmpfiles.d/skim.conf")
+    if os.path.exists(table):
+        run(["systemd-tmpfiles", "--create", f"--prefix={layout.run}", table], capture=True)
 
 
 def _remove_images(layout: Layout) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from engine import before, host, images, plugins
+from engine import before, host, images, links
 from engine.alone import alone
 from engine.configuration import read_configuration
 from engine.layout import APPS
@@ -42,9 +42,9 @@ def setup(layout: Layout) -> None:
         _switch(layout, engine, progress)
     with progress.step("docker.service and docker.socket"):
         _enable(known, progress)
-    with progress.step("the client and its plugins"):
+    with progress.step("the client, its plugins, completions and manual pages"):
         _lead_to_engine(layout)
-        for line in plugins.link(layout):
+        for line in links.link(layout):
             progress.say(line)
     progress.say(f"done: {engine.docker.name} {engine.docker.version}, {engine.containerd.name} {engine.containerd.version}")
     progress.say(_next_step(former, engine))

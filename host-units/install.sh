@@ -178,10 +178,22 @@ remove_config() { # path: only if nobody changed it
     fi
 }
 
+# What tmpfiles.d made for the commands while there is no engine. Only what is empty goes: another pod may have its ways there.
+clear_run() { # the file of tmpfiles.d
+    [ -r "$1" ] || return 0
+    sed -n 's/^L \([^ ]*\) .*/\1/p' "$1" | while read -r path; do
+        [ ! -L "$path" ] || rm -f "$path"
+    done
+    sed -n 's/^d \([^ ]*\) .*/\1/p' "$1" | sort -r | while read -r path; do
+        rmdir "$path" 2>/dev/null || :
+    done
+}
+
 do_uninstall() {
     [ -n "$DESTDIR" ] || check_host
     [ -r "$record" ] || fail "nothing of skim is installed below $DESTDIR$PREFIX"
     [ -n "$DESTDIR" ] || ! [ -x "$PREFIX/bin/skim" ] || "$PREFIX/bin/skim" remove
+    [ -n "$DESTDIR" ] || clear_run /etc/tmpfiles.d/skim.conf
     lines=$(cat "$record")
     # Files first, each giving way to what it replaced, then the directories that are empty now, deepest first. May be run again after it was
     # killed: what has been put back already is not ours any more.

@@ -1,4 +1,4 @@
-"""The client through the wrapper against the bare client, and the start of the service against the stock units of the same version.
+"""The client by its link on PATH against the bare client, and the start of the service against the stock units of the same version.
 
 Both sides run in turn, on hosts of the same kind, and are timed inside the host by the same shell: what is compared is whole processes.
 """

@@ -20,7 +20,7 @@ from hosts.sources import NoMirror
 ROOT = Path(__file__).parents[2]
 GREETING = "hello from a container of a Docker that no package of this host brought"
 IMPORT_BUSYBOX = "mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ && tar -C /tmp/image -c . | docker import - busybox"
-# The wrapper becomes the client, so a client that waits for events can be asked what it is.
+# A client that waits for events can be asked what program it is, once the shell's child has become it.
 WHERE_CLIENT = """\
 docker events & pid=$!
 tries=0

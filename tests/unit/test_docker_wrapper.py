@@ -33,7 +33,7 @@ class Host:
         self.run = root / "run/skim"
         for directory in ("out", "var/lib/skim/old", "run/skim", "opt/skim/bin", "lib/modules", "etc/docker", "var/lib/rkt/pods/run"):
             (root / directory).mkdir(parents=True)
-        for name in ("docker", "dockerd", "collect-pods"):
+        for name in ("no-engine", "dockerd", "collect-pods"):
             text = (SOURCE / name).read_text().replace("@PREFIX@", f"{root}/opt/skim")
             text = re.sub(r"(?<![\w.}])/(var/lib|run/skim|lib/modules|etc/docker)", rf"{root}/\1", text)
             self.program(root / "opt/skim/bin" / name, text)
@@ -74,33 +74,20 @@ def host(tmp_path: Path) -> Host:
 ODD = ["run", "a b", "", "it's", 'say "x"', "$HOME `id` \\", "two\nlines", "*", "--x=%n", "ünï", "-"]
 
 
-@pytest.mark.parametrize("name", ["docker", "dockerd", "collect-pods"])
+@pytest.mark.parametrize("name", ["no-engine", "dockerd", "collect-pods"])
 def test_wrappers_are_posix_shell(name: str) -> None:
     subprocess.run(["dash", "-n", SOURCE / name], check=True)
     assert (SOURCE / name).stat().st_mode & 0o111
 
 
-def test_docker_becomes_the_client(host: Host, tmp_path: Path) -> None:
-    client = host.program(host.run / "docker/docker/usr/bin/docker", FAKE)
-    (tmp_path / "here").mkdir()
-    process = subprocess.Popen([host.root / "opt/skim/bin/docker", *ODD], cwd=tmp_path / "here", env={"A": "b c"})
-    assert process.wait() == 0
-    assert host.argv() == ODD
-    assert (host.out / "pid").read_text().strip() == str(process.pid)
-    assert (host.out / "cwd").read_text().strip() == str(tmp_path / "here")
-    environment = host.environment()
-    assert environment.pop("PWD", "") in ("", str(tmp_path / "here"))  # some shells export it
-    assert environment == {"A": "b c"}
-    assert (host.out / "argv").read_text().split("\0")[1] == str(client)
-
-
-def test_docker_without_an_engine_is_one_line(host: Host) -> None:
-    done = host.call("docker", "ps")
-    assert done.returncode == 127
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "skim setup" in done.stderr
-    assert "systemctl start docker" in done.stderr
+@pytest.mark.parametrize("name", ["docker", "containerd", "ctr", "runc"])
+def test_a_command_without_an_engine_is_one_line_under_the_name_that_was_called(host: Host, name: str) -> None:
+    (host.root / "usr-local-bin").mkdir()
+    (host.root / "engine").symlink_to(host.root / "opt/skim/bin/no-engine")
+    (host.root / "usr-local-bin" / name).symlink_to(host.root / "engine")
+    done = subprocess.run([name, "ps"], env={"PATH": str(host.root / "usr-local-bin")}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr == f"{name}: no engine is set up here: run 'skim setup' as root, then 'systemctl start docker'\n"
 
 
 def test_dockerd_by_hand(host: Host) -> None:

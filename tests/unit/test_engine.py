@@ -17,7 +17,7 @@ import pytest
 
 from appc.errors import UserError
 from engine import __main__ as command
-from engine import before, host, plugins, status
+from engine import before, host, links, status
 from engine.configuration import parse_configuration
 from engine.layout import Layout
 from engine.mount_units import mount_units, unit_name
@@ -156,6 +156,10 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
         "run/skim/engine/docker/usr/bin/docker": "#!/bin/sh\n",
         "run/skim/engine/containerd/usr/bin/containerd": "#!/bin/sh\n",
         "run/skim/engine/docker/usr/libexec/docker/cli-plugins/docker-compose": "#!/bin/sh\n",
+        "run/skim/engine/docker/usr/share/zsh/vendor-completions/_docker": "",
+        "run/skim/engine/docker/usr/share/man/man5/Dockerfile.5.gz": "",
+        "run/skim/engine/docker/usr/share/man/man1/tini.1.gz": "",
+        "run/skim/engine/containerd/usr/share/man/man8/ctr.8.gz": "",
     }
     for name, text in programs.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +200,7 @@ def test_setup(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     assert "DOCKER_ID=sha512-docker\n" in Path(layout.record).read_text()
     assert Path(layout.roots).read_text().split() == ["sha512-stage1", "sha512-containerd", "sha512-docker"]
     assert os.readlink(layout.way) == "engine"
-    link = Path(layout.at(plugins.DIRECTORY)) / "docker-compose"
+    link = Path(layout.at(links.PLUGINS.directory)) / "docker-compose"
     assert os.readlink(link) == "/run/skim/docker/docker/usr/libexec/docker/cli-plugins/docker-compose"
     assert "systemctl start docker" in capsys.readouterr().out.splitlines()[-1]
 
@@ -281,8 +285,50 @@ def test_setup_takes_over_from_a_containerd_of_the_host_and_remove_gives_back(la
     assert os.readlink(wants) == "/lib/systemd/system/docker.service"
 
 
+def host_links(layout: Layout) -> dict[str, str]:
+    """Every link below /usr/local, and what it says."""
+    top = Path(layout.at("/usr/local"))
+    return {f"/usr/local/{path.relative_to(top)}": os.readlink(path) for path in top.rglob("*") if path.is_symlink()}
+
+
+def test_setup_links_what_the_engine_brings_beside_its_programs(layout: Layout) -> None:
+    setup(layout)
+    assert host_links(layout) == {
+        "/usr/local/libexec/docker/cli-plugins/docker-compose": "/run/skim/docker/docker/usr/libexec/docker/cli-plugins/docker-compose",
+        "/usr/local/share/zsh/site-functions/_docker": "/run/skim/docker/docker/usr/share/zsh/vendor-completions/_docker",
+        "/usr/local/share/man/man5/Dockerfile.5.gz": "/run/skim/docker/docker/usr/share/man/man5/Dockerfile.5.gz",
+        "/usr/local/share/man/man8/ctr.8.gz": "/run/skim/docker/containerd/usr/share/man/man8/ctr.8.gz",
+    }
+
+
+def test_links_follow_the_engine_and_leave_what_is_somebody_elses(layout: Layout) -> None:
+    sites, pages = Path(layout.at("/usr/local/share/zsh/site-functions")), Path(layout.at("/usr/local/share/man/man8"))
+    sites.mkdir(parents=True)
+    (sites / "_docker").write_text("somebody's own")
+    before_setup = sorted(Path(layout.at("/usr/local")).rglob("*"))
+    setup(layout)
+    Path(layout.engine_root("containerd"), "usr/share/man/man8/ctr.8.gz").rename(
+        Path(layout.engine_root("containerd"), "usr/share/man/man8/runc.8.gz")
+    )
+    setup(layout)
+    assert os.listdir(pages) == ["runc.8.gz"]
+    assert (sites / "_docker").read_text() == "somebody's own"
+    remove(layout)
+    assert sorted(Path(layout.at("/usr/local")).rglob("*")) == before_setup
+
+
+def test_what_cannot_be_linked_is_said_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    os.rmdir(layout.at("/usr/local"))
+    Path(layout.at("/usr/local")).touch()  # as little a place for links as a /usr that is read-only
+    setup(layout)
+    said = [line for line in capsys.readouterr().out.splitlines() if "not linked" in line or "cliPlugins" in line]
+    assert len(said) == 2
+    assert "not linked: plugins, completions, manual pages (" in said[0]
+    assert '"cliPluginsExtraDirs": ["/run/skim/docker/docker/usr/libexec/docker/cli-plugins"]' in said[1]
+
+
 def test_remove(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    foreign = Path(layout.at(plugins.DIRECTORY)) / "docker-mine"
+    foreign = Path(layout.at(links.PLUGINS.directory)) / "docker-mine"
     setup(layout)
     foreign.touch()
     Path(layout.root, "active-docker.service").write_text("active\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CLIENT = "/run/skim/docker/docker/usr/bin/docker"
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_install_and_uninstall_leave_the_tree_as_it_was(source: Path, tmp_path: 
     for _ in range(2):  # a second install changes nothing
         done = run(source, "install", DESTDIR=str(target))
         assert done.returncode == 0, done.stderr
-    assert os.readlink(target / "usr/local/bin/docker") == "/opt/skim/bin/docker"
+    assert os.readlink(target / "usr/local/bin/docker") == CLIENT
     assert os.readlink(target / "opt/skim/bin/rkt") == "../lib/skim/rkt"
     assert (target / "opt/skim/lib/skim/_internal/libpython.so").exists()
     assert "ExecStart=/opt/skim/bin/dockerd -H fd://" in (target / "etc/systemd/system.attached/docker.service").read_text()
@@ -77,9 +78,9 @@ PATH=$REAL_PATH ${0##*/} "$@" || exit
 """
 SMALL_TABLE = """\
 tree   build/frozen/host           @PREFIX@/lib/skim    0755
-text   docker-wrapper/docker       @PREFIX@/bin/docker  0755
+text   docker-wrapper/no-engine    @PREFIX@/libexec/no-engine 0755
 config host-units/docker.conf      /etc/skim/docker.conf 0644
-link   @PREFIX@/bin/docker         @BINDIR@/docker      -
+link   /run/skim/docker/docker/usr/bin/docker @BINDIR@/docker -
 """
 
 
@@ -111,7 +112,7 @@ def test_killed_anywhere_it_is_finished_by_the_next(verb: str, when: str, source
         killed = subprocess.run(command, cwd=source, env=environment, capture_output=True, check=False).returncode != 0
         if verb == "install":
             assert run(source, "install", **variables).returncode == 0
-            assert os.readlink(target / "usr/local/bin/docker") == "/opt/skim/bin/docker"
+            assert os.readlink(target / "usr/local/bin/docker") == CLIENT
         done = run(source, "uninstall", **variables)
         assert done.returncode == 0 or (verb == "uninstall" and "nothing of skim is installed" in done.stderr), done.stderr
         left = {path: what for path, what in snapshot(target).items() if path not in before}
@@ -138,6 +139,21 @@ def test_no_placeholder_is_left(source: Path, tmp_path: Path) -> None:
             assert b"@PREFIX@" not in path.read_bytes(), path
             assert b"/opt/skim" not in path.read_bytes(), path
     assert os.readlink(target / "opt/bin/skim") == "/srv/skim/bin/skim"
+
+
+def test_every_command_of_the_engine_says_what_to_do_while_there_is_none(source: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-tmpfiles") is None or os.geteuid() != 0:
+        pytest.skip("needs root and systemd-tmpfiles")
+    target = tmp_path / "target"
+    target.mkdir()
+    assert run(source, "install", DESTDIR=str(target), PREFIX="/srv/skim").returncode == 0
+    subprocess.run(["systemd-tmpfiles", f"--root={target}", "--create"], check=True)
+    assert os.readlink(target / "run/skim/docker") == "engine"
+    for name in ("docker", "containerd", "ctr", "runc"):
+        client = os.readlink(target / "usr/local/bin" / name)
+        beneath = target / client.lstrip("/").replace("run/skim/docker", "run/skim/engine")
+        assert os.readlink(beneath) == "/srv/skim/libexec/no-engine"
+    assert os.access(target / "srv/skim/libexec/no-engine", os.X_OK)
 
 
 def test_rkt_of_the_host_is_left_alone(source: Path, tmp_path: Path) -> None:
