@@ -82,12 +82,16 @@ def test_ctrl_c_reaches_a_program_in_a_containers_terminal(docker: Host) -> None
 
 
 def test_ctrl_c_ends_a_container_without_a_terminal(docker: Host) -> None:
-    script = "trap 'echo stopping; exit 3' INT; echo ready; while :; do /bin/busybox sleep 0.1; done"
-    with docker.terminal(["docker", "run", "--rm", "busybox", "sh", "-c", script]) as run:
-        run.expect("ready")
-        run.send("\x03")
-        run.expect("stopping")
-        assert run.wait() == 3
+    script = "trap \"echo stopping; exit 3\" INT; echo rea''dy; while :; do /bin/busybox sleep 0.1; done"
+    docker.write("/tmp/script", script)
+    with docker.terminal("bash --norc -i") as shell:
+        shell.expect(r"\$ |# ")
+        shell.send("docker run --rm -v /tmp/script:/script busybox sh /script\n")
+        shell.expect("ready")
+        shell.send("\x03")
+        shell.expect("stopping")
+        shell.send("echo status $?\n")
+        shell.expect("status 3")
 
 
 def test_ctrl_p_ctrl_q_detaches_and_attach_comes_back(docker: Host) -> None:

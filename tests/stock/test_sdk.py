@@ -109,7 +109,7 @@ def test_statistics_and_processes_of_a_container_are_given(box: Container) -> No
 def test_images_are_tagged_saved_and_loaded(client: sdk.DockerClient) -> None:
     image = client.images.get("busybox")
     assert image.tag("travels", "now")
-    saved = b"".join(client.images.get("travels:now").save(named=True))
+    saved = b"".join(client.images.get("travels:now").save(named="travels:now"))
     client.images.remove("travels:now")
     assert "travels:now" in client.images.load(saved)[0].tags
     client.images.remove("travels:now")
