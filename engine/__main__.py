@@ -11,13 +11,15 @@ from linux.termination import Terminated, die_by, raise_on_termination
 VERSION = "0.1.0"
 
 HELP = """\
-usage: skim setup | remove | status [--json] | doctor [--json] | --version | --help
+usage: skim setup [--plan] | remove | status [--json] | doctor [--json] | --version | --help
 
 The appliance that is this host's Docker: two images, containerd and docker, run as one pod of ordinary systemd services.
 
   setup     make the images named in /etc/skim/docker.conf this host's Docker: store them, mount them below /run/skim/engine,
-            enable docker.service and docker.socket. Run it again after changing the file; containers are not touched
-  remove    undo setup. Docker is stopped; images, volumes and containers in /var/lib/docker are kept
+            enable docker.service and docker.socket. Run it again after changing the file; containers are not touched. Over a Docker
+            that the host has already: says first what it takes over and what stops; --plan says only that
+  remove    undo setup. Docker is stopped, and the one that the host had before is back; images, volumes and containers in
+            /var/lib/docker are kept
   status    the installed engine and whether it runs; --json for programs. Exit status 1: none is set up
   doctor    look at all that Docker needs of this host: kernel, cgroups, storage, units, daemon.json, engine, space. For each finding it
             says what to do. It changes nothing, and may run before setup and as any user; --json for programs.
@@ -43,6 +45,11 @@ def main(words: list[str]) -> int:
             from engine.setup import setup
 
             setup(installed_layout())
+        case ["setup", "--plan"]:
+            from engine.layout import installed_layout
+            from engine.setup import show_plan
+
+            show_plan(installed_layout())
         case ["remove"]:
             from engine.layout import installed_layout
             from engine.remove import remove

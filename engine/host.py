@@ -26,12 +26,17 @@ def require_systemd(layout: Layout) -> None:
 
 def systemctl(*arguments: str) -> None:
     """Raises ProgramError if it fails."""
-    run(["systemctl", *arguments], capture=True)
+    run(["systemctl", *arguments], capture=True, env=_environment())
 
 
 def try_systemctl(*arguments: str) -> bool:
     """Whether it worked; for what may already be so."""
-    return run(["systemctl", *arguments], check=False, capture=True).status == 0
+    return run(["systemctl", *arguments], check=False, capture=True, env=_environment()).status == 0
+
+
+def _environment() -> dict[str, str]:
+    """A distribution's docker may have an init script beside its unit, whose links in /etc/rc?.d are none of ours."""
+    return {**os.environ, "SYSTEMCTL_SKIP_SYSV": "1"}
 
 
 def is_active(unit: str) -> bool:

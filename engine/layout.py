@@ -41,6 +41,16 @@ class Layout(NamedTuple):
         return self.at("/etc/systemd/system.attached")
 
     @property
+    def unit_sources(self) -> str:
+        """Where the files of `make install`, or of a package, have our docker.service, until setup puts it to `units`."""
+        return self.at(f"{self.prefix}/lib/systemd/system")
+
+    @property
+    def replaced(self) -> str:
+        """What of somebody else's is kept while ours is in its place, by its path; shared with install.sh."""
+        return self.at(f"{self.prefix}/share/skim/replaced")
+
+    @property
     def state(self) -> str:
         return self.at("/var/lib/skim")
 
@@ -53,6 +63,11 @@ class Layout(NamedTuple):
     def before(self) -> str:
         """What the host was like before the first setup."""
         return self.at("/var/lib/skim/before.json")
+
+    @property
+    def unfinished(self) -> str:
+        """There while a first setup, or a removal, has begun and not ended."""
+        return self.at("/var/lib/skim/unfinished")
 
     @property
     def pod_uuid(self) -> str:

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from engine import before, host, links
+from engine import before, host, host_docker, links, own_units, takeover
 from engine.alone import alone
 from engine.mount_units import present_units
 from engine.progress import Progress
@@ -17,12 +17,12 @@ from linux.mount import mounts_below
 from linux.process import run
 
 if TYPE_CHECKING:
+    from engine.before import Before
     from engine.layout import Layout
     from engine.record import Engine
 
 # `image gc` with this takes the rendered trees that nobody refers to, and no image.
 _CENTURY = "876000h"
-_UNITS = ("docker.socket", "docker.service")
 
 
 @alone
@@ -32,13 +32,10 @@ def remove(layout: Layout) -> None:
     host.require_systemd(layout)
     progress = Progress("remove", 5, "run `skim remove` again")
 
+    known = before.recall(layout)
+    takeover.begin(layout, running=host.is_active("docker.service"))
     with progress.step("docker.service and docker.socket"):
-        if host.is_active("docker.service"):
-            progress.say("      docker is running: it is stopped now")
-        host.try_systemctl("stop", *_UNITS)
-        host.try_systemctl("disable", *_UNITS)
-        for line in _containers_left():
-            progress.say(line)
+        _give_back(layout, known, progress)
     with progress.step("the docker pod"):
         _remove_pods(layout)
     with progress.step("mounts of the installed engine"):
@@ -48,7 +45,6 @@ def remove(layout: Layout) -> None:
         for line in _remove_images(layout):
             progress.say(line)
     with progress.step("state"):
-        known = before.recall(layout)
         if known is not None:
             links.remove_directories(layout, known.directories)
             for line in before.restore(layout, known):
@@ -56,6 +52,27 @@ def remove(layout: Layout) -> None:
         shutil.rmtree(layout.state, ignore_errors=True)
         host.systemctl("daemon-reload")
     progress.say("done; /var/lib/docker and /var/lib/containerd are kept")
+
+
+def _give_back(layout: Layout, known: Before | None, progress: Progress) -> None:
+    """Our Docker stops, and the one that the host has of its own is in its place, running if either was."""
+    start = takeover.to_start_after_removal(layout, known) if known else []
+    if host_docker.is_running(layout):
+        progress.say("      the Docker that runs is the host's own: it runs on")
+    elif host.is_active("docker.service"):
+        progress.say("      docker is running: it is stopped now")
+    if not known:
+        host.try_systemctl("stop", *before.OWN)
+        host.try_systemctl("disable", *before.OWN)
+        own_units.withdraw(layout)
+        host.systemctl("daemon-reload")
+    for line in takeover.give_back(layout, known, start) if known else []:
+        progress.say(f"      {line}")
+    if host.is_active("docker.service"):
+        progress.say("      docker is running: the host's own, as before the setup")
+    else:
+        for line in _containers_left():
+            progress.say(line)
 
 
 def _containers_left() -> list[str]:

@@ -3,51 +3,95 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from engine import before, host, images, links
+from engine import before, host, host_docker, images, links, takeover
 from engine.alone import alone
 from engine.configuration import read_configuration
 from engine.layout import APPS
 from engine.mount_units import binds, library_units, mount_units, present_units
 from engine.progress import Progress
 from engine.record import Engine, engine_text, read_engine, write_atomically
+from engine.takeover_plan import downgrade_lines, plan_lines
 from linux.process import run
 
 if TYPE_CHECKING:
     from engine.configuration import Configuration
+    from engine.host_docker import HostDocker
     from engine.layout import Layout
     from engine.mount_units import Bind
 
 
 @alone
 def setup(layout: Layout) -> None:
-    """Raises UserError. Whatever fails, the engine that was active stays active."""
+    """Raises UserError. Whatever fails, the engine that was active, or else the Docker that the host has of its own, stays active."""
     host.require_root("setup")
     host.require_systemd(layout)
     configuration = read_configuration(layout.configuration)
     former = _former_engine(layout)
-    progress = Progress("setup", 5, "the former engine stays active" if former else "no engine is active")
+    first = (former is None or takeover.is_unfinished(layout)) and not takeover.is_ours_running(layout)
+    theirs = host_docker.look(layout)
+    progress = Progress("setup", 5, _after_failure(former, theirs))
+    for line in _said_beforehand(layout, theirs) if first or theirs.running else []:
+        progress.say(line)
 
     with progress.step("the group docker, directories"):
         os.makedirs(layout.state, mode=0o755, exist_ok=True)
         known = before.remember(layout)
+        if first:
+            takeover.begin(layout)
+        else:
+            takeover.renew(layout)
         run(["systemd-sysusers", layout.at("/etc/sysusers.d/skim.conf")], capture=True)
         run(["systemd-tmpfiles", "--create", layout.at("/etc/tmpfiles.d/skim.conf")], capture=True)
     with progress.step("images into the store"):
         engine = _fetch_all(layout, configuration, progress)
-    with progress.step("mounts of the installed engine"):
-        _switch(layout, engine, progress)
-    with progress.step("docker.service and docker.socket"):
-        _enable(known, progress)
+        for line in downgrade_lines(former.docker.version if former else theirs.version, engine.docker.version):
+            progress.say(f"      {line}")
+    with ExitStack() as undo:
+        with progress.step("mounts of the installed engine"):
+            units = _present_units(layout)
+            _switch(layout, engine, undo)
+        with progress.step("docker.service and docker.socket"):
+            if first or theirs.running:
+                takeover.change_over(layout, known, theirs, progress, undo)
+            else:
+                takeover.offer_socket()
+        undo.pop_all()
+    _drop_stale(layout, engine, list(units), progress)
     with progress.step("the client, its plugins, completions and manual pages"):
         _lead_to_engine(layout)
         for line in links.link(layout):
             progress.say(line)
+        takeover.finish(layout)
     progress.say(f"done: {engine.docker.name} {engine.docker.version}, {engine.containerd.name} {engine.containerd.version}")
-    progress.say(_next_step(former, engine))
+    progress.say(_next_step(former, engine, changed_over=first))
+
+
+def show_plan(layout: Layout) -> None:
+    """What `setup` would take over and stop. Changes nothing."""
+    theirs = host_docker.look(layout)
+    former = _former_engine(layout)
+    lines = _said_beforehand(layout, theirs) if former is None or theirs.running else []
+    if former:
+        lines.append(
+            f"set up here: {former.docker.name} {former.docker.version}; setup puts what {layout.configuration} names in its place"
+        )
+    for line in lines or ["there is no Docker here yet: nothing is taken over, and nothing stops"]:
+        sys.stdout.write(f"skim setup: {line}\n")
+
+
+def _said_beforehand(layout: Layout, theirs: HostDocker) -> list[str]:
+    return [*plan_lines(theirs), *takeover.check_drop_ins(layout, theirs)]
+
+
+def _after_failure(former: Engine | None, theirs: HostDocker) -> str:
+    if theirs.running:
+        return f"Docker {theirs.version} of the host runs as before"
+    return "the former engine stays active" if former else "no engine is active"
 
 
 def _former_engine(layout: Layout) -> Engine | None:
@@ -66,26 +110,29 @@ def _fetch_all(layout: Layout, configuration: Configuration, progress: Progress)
     return Engine(*found)
 
 
-def _switch(layout: Layout, engine: Engine, progress: Progress) -> None:
-    """Replace the mount units, try the programs behind them, and only then record the engine. Undone if any of it fails."""
+def _switch(layout: Layout, engine: Engine, undo: ExitStack) -> None:
+    """Replace the mount units, try the programs behind them, and only then record the engine. `undo` takes all of it back."""
     wanted = mount_units(engine)
     former = _present_units(layout)
-    with ExitStack() as undo:
-        undo.callback(_return_to, layout, former, wanted)
-        changed = _write_units(layout, wanted)
-        if changed:
-            host.systemctl("daemon-reload")
-        host.systemctl("enable", *wanted)
-        # Only what is down is started: to start a mount that is up asks again for the device below it, which a container does not have.
-        down = {name for name, bind in binds(engine).items() if not host.is_active(name) or _shows_another(layout, bind)}
-        _restart([name for name in wanted if name in changed or name in down])
-        _try_programs(layout)
-        former_engine = _former_engine(layout)
-        # Both until the record says which: whenever this is interrupted, the active engine is among them.
-        _keep(layout, engine, *([former_engine] if former_engine else []))
-        write_atomically(layout.record, engine_text(engine))
-        undo.pop_all()
+    former_engine = _former_engine(layout)
+    undo.callback(_return_to, layout, former, wanted, former_engine)
+    changed = _write_units(layout, wanted)
+    if changed:
+        host.systemctl("daemon-reload")
+    host.systemctl("enable", *wanted)
+    # Only what is down is started: to start a mount that is up asks again for the device below it, which a container does not have.
+    down = {name for name, bind in binds(engine).items() if not host.is_active(name) or _shows_another(layout, bind)}
+    _restart([name for name in wanted if name in changed or name in down])
+    _try_programs(layout)
+    # Both until the record says which: whenever this is interrupted, the active engine is among them.
+    _keep(layout, engine, *([former_engine] if former_engine else []))
+    write_atomically(layout.record, engine_text(engine))
+
+
+def _drop_stale(layout: Layout, engine: Engine, former: list[str], progress: Progress) -> None:
+    """What of the former engine nobody needs now."""
     _keep(layout, engine)
+    wanted = mount_units(engine)
     stale = [name for name in former if name not in wanted]
     if stale and host.is_active("docker.service"):
         # The pod that runs was started with them, and its programs look there until it ends.
@@ -107,6 +154,7 @@ def _present_units(layout: Layout) -> dict[str, str]:
 
 def _write_units(layout: Layout, texts: dict[str, str]) -> list[str]:
     """Write what differs from what is there; returns the names of those."""
+    os.makedirs(layout.units, mode=0o755, exist_ok=True)
     changed = [name for name, text in texts.items() if _content(os.path.join(layout.units, name)) != text]
     for name in changed:
         write_atomically(os.path.join(layout.units, name), texts[name])
@@ -135,8 +183,13 @@ def _drop_units(layout: Layout, names: list[str]) -> None:
             os.unlink(os.path.join(layout.units, name))
 
 
-def _return_to(layout: Layout, former: dict[str, str], attempted: dict[str, str]) -> None:
-    """After a failure: the units, and the mounts, of before. Does what it can; the error that led here is the one to report."""
+def _return_to(layout: Layout, former: dict[str, str], attempted: dict[str, str], engine: Engine | None) -> None:
+    """After a failure: record, units and mounts of before. Does what it can; the error that led here is the one to report."""
+    if engine:
+        write_atomically(layout.record, engine_text(engine))
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(layout.record)
     new = [name for name in attempted if name not in former]
     if new:
         _drop_units(layout, new)
@@ -160,17 +213,6 @@ def _try_programs(layout: Layout) -> None:
         run([os.path.join(layout.engine_root(app), program), "--version"], capture=True)
 
 
-def _enable(known: before.Before, progress: Progress) -> None:
-    if known.containerd_enabled and host.try_systemctl("is-enabled", "containerd.service"):
-        # Two containerd on one socket and one state directory: at boot it would be chance which of the units gets to run.
-        progress.say("      containerd.service of the host is disabled: the pod brings its own (`skim remove` enables it again)")
-        host.systemctl("disable", "containerd.service")
-    host.systemctl("daemon-reload")
-    host.systemctl("enable", "docker.service", "docker.socket")
-    if not host.is_active("docker.service"):
-        host.systemctl("start", "docker.socket")
-
-
 def _lead_to_engine(layout: Layout) -> None:
     """Unless a pod runs, `docker` comes out of the installed engine."""
     try:
@@ -185,9 +227,9 @@ def _lead_to_engine(layout: Layout) -> None:
     os.replace(f"{layout.way}.next", layout.way)
 
 
-def _next_step(former: Engine | None, engine: Engine) -> str:
+def _next_step(former: Engine | None, engine: Engine, *, changed_over: bool) -> str:
     if not host.is_active("docker.service"):
         return "`systemctl start docker` starts it; so does the first use of the socket"
-    if former == engine:
+    if former == engine or changed_over:
         return "docker is running with it"
     return "docker still runs what it was started with: `systemctl restart docker` changes over"

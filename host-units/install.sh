@@ -117,8 +117,6 @@ install_entry() { # kind source destination mode
         return 0
     fi
     if [ "$1" = aside ]; then
-        # Once: what the administrator puts there later, such as a mask, is meant.
-        grep -qxF "aside $3" "$record" || clear_way "$3"
         note aside "$3"
         return 0
     fi
@@ -145,6 +143,31 @@ install_entry() { # kind source destination mode
     esac
 }
 
+forget() { # line of the record
+    grep -vxF "$1" "$record" >"$record.new" || :
+    mv "$record.new" "$record"
+}
+
+# What a former version put and this one has no more: it goes, and what it had replaced is back, unless `skim setup` has to keep that aside.
+drop_stale() {
+    wanted=$(read_table | while read -r _ _ destination _; do echo "$destination"; done)
+    while read -r kind path; do
+        case $kind in ours | tree | config) ;; *) continue ;; esac
+        if printf '%s\n' "$wanted" | grep -qxF "$path" && ! grep -qxF "aside $path" "$record"; then continue; fi
+        case $kind in
+        config) remove_config "$path" ;;
+        *) rm -rf "$DESTDIR${path:?}" ;;
+        esac
+        if grep -qxF "replaced $path" "$record" && ! grep -qxF "aside $path" "$record"; then
+            put_back "$path"
+            forget "replaced $path"
+        fi
+        forget "$kind $path"
+    done <<END
+$(cat "$record")
+END
+}
+
 do_install() {
     [ -n "$DESTDIR" ] || check_host
     check_sources
@@ -156,6 +179,7 @@ do_install() {
     done <<END
 $(read_table)
 END
+    drop_stale
     if [ -n "$DESTDIR" ]; then
         echo "install: staged in $DESTDIR; on the host, 'skim setup' does the rest"
         return 0
@@ -209,7 +233,7 @@ do_uninstall() {
 $lines
 END
     while read -r kind path; do
-        [ "$kind" != replaced ] || put_back "$path"
+        case $kind in replaced | aside) put_back "$path" ;; esac
     done <<END
 $lines
 END

@@ -209,8 +209,10 @@ def _fragment(unit: Unit, units: Units) -> Check:
     ours = f"{units.ours}/{unit.name}"
     if unit.load == "masked" or unit.enabled.startswith("masked"):
         return error(name, f"{unit.name} is masked: nothing can start it", f"systemctl unmask {unit.name}")
+    if not units.set_up and unit.fragment != ours:
+        return note(name, f"{unit.name} is {unit.fragment or 'not there'} so far", "`skim setup` puts the appliance's in place")
     if not unit.fragment:
-        return error(name, f"there is no {unit.name}", "install the appliance again (`make install`, or its package)")
+        return error(name, f"there is no {unit.name}", "`skim setup` puts it in place")
     if unit.load not in ("", "loaded"):
         return error(name, f"systemd cannot load {unit.fragment}: {unit.load}", f"`systemd-analyze verify {unit.fragment}` says why")
     if unit.fragment == ours and (unit.name != SERVICE or units.program_kind != "other" or units.resetting):
@@ -225,7 +227,7 @@ def _fragment(unit: Unit, units: Units) -> Check:
     return error(
         name,
         f"{unit.name} is {unit.fragment}, not the appliance's {ours}",
-        "install the appliance again (`make install`, or its package), then `systemctl daemon-reload`",
+        "`skim setup` puts it in place",
     )
 
 

@@ -35,7 +35,9 @@ class Host:
             (root / directory).mkdir(parents=True)
         for name in ("no-engine", "dockerd", "collect-pods"):
             text = (SOURCE / name).read_text().replace("@PREFIX@", f"{root}/opt/skim")
-            text = re.sub(r"(?<![\w.}])/(var/lib|run/skim|lib/modules|etc/docker)", rf"{root}/\1", text)
+            text = re.sub(
+                r"(?<![\w.}])/(var/lib|run/skim|lib/modules|etc/docker|etc/systemd|usr/s?bin/docker|usr/s?bin[ ;])", rf"{root}/\1", text
+            )
             self.program(root / "opt/skim/bin" / name, text)
         self.program(root / "opt/skim/bin/rkt", FAKE)
 
@@ -69,6 +71,20 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+def test_until_our_unit_is_in_place_the_hosts_own_docker_goes_on(host: Host) -> None:
+    host.set_up()
+    (host.root / "opt/skim/bin/runc").symlink_to("no-engine")
+    for name, path in (("dockerd", "usr/sbin/dockerd"), ("runc", "usr/sbin/runc")):
+        host.program(host.root / path, FAKE)
+        assert host.call(name, "-H", "fd://").returncode == 0
+        assert host.argv() == ["-H", "fd://"]
+    unit = host.root / "etc/systemd/system.attached/docker.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert host.call("dockerd", "-H", "fd://").returncode == 0
+    assert host.argv()[0] == "run"
 
 
 ODD = ["run", "a b", "", "it's", 'say "x"', "$HOME `id` \\", "two\nlines", "*", "--x=%n", "ünï", "-"]

@@ -126,6 +126,9 @@ def test_without_systemd_s_answer_the_files_tell(tmp_path: Path) -> None:
 
 def test_files_in_front_of_ours(tmp_path: Path) -> None:
     files = FILES | {"/etc/systemd/system/docker.service": "[Service]\nExecStart=/bin/sleep 1\n", "/bin/sleep": "\x7fELF"}
+    so_far = look(units.gather(probe(tmp_path / "so-far", files)))["units.docker-service-file"]
+    assert so_far.status == "note" and "skim setup" in so_far.do  # which keeps it aside
+    files |= {"/var/lib/skim/before.json": "{}"}
     found = look(units.gather(probe(tmp_path, files | {"/etc/systemd/system/docker.socket": "->/dev/null"})))
     assert "stands in front" in found["units.docker-service-file"].what
     assert "masked" in found["units.docker-socket-file"].what

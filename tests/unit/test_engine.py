@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from appc.errors import UserError
 from engine import __main__ as command
-from engine import before, host, links, status
+from engine import before, host, links, own_units, status
 from engine.configuration import parse_configuration
 from engine.layout import Layout
 from engine.mount_units import mount_units, unit_name
@@ -160,6 +161,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
         "run/skim/engine/docker/usr/share/man/man5/Dockerfile.5.gz": "",
         "run/skim/engine/docker/usr/share/man/man1/tini.1.gz": "",
         "run/skim/engine/containerd/usr/share/man/man8/ctr.8.gz": "",
+        **{f"opt/skim/lib/systemd/system/{name}": f"# {name}\n" for name in own_units.NAMES},
     }
     for name, text in programs.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,8 @@ def log(layout: Layout) -> list[str]:
 
 
 def unit_files(layout: Layout) -> dict[str, str]:
-    return {path.name: path.read_text() for path in Path(layout.units).iterdir() if path.is_file()}
+    """Those of mounts."""
+    return {path.name: path.read_text() for path in Path(layout.units).iterdir() if path.name not in own_units.NAMES}
 
 
 def test_setup(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,7 +197,9 @@ def test_setup(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
         "systemctl restart run-skim-engine-containerd.mount run-skim-engine-docker.mount",
     ]
     assert asked.index("systemctl daemon-reload") < asked.index(restarts[0])
-    assert "systemctl enable docker.service docker.socket" in asked
+    assert "systemctl enable docker.socket docker.service" in asked
+    assert asked.index("systemctl enable docker.socket docker.service") > asked.index(restarts[-1])
+    assert Path(layout.units, "docker.service").read_text() == "# docker.service\n"
     assert "systemctl start docker.socket" in asked
     assert not [line for line in asked if line == "systemctl start docker.service"]
     assert "DOCKER_ID=sha512-docker\n" in Path(layout.record).read_text()
@@ -213,7 +218,8 @@ def test_setup_again_changes_nothing(layout: Layout) -> None:
         Path(layout.root, f"active-{name}").write_text("active\n")
     setup(layout)
     assert (unit_files(layout), Path(layout.record).read_text()) == (units, record)
-    assert not [line for line in log(layout) if line.startswith("systemctl restart")]
+    changes = ("systemctl restart", "systemctl start", "systemctl enable docker", "systemctl daemon-reload")
+    assert not [line for line in log(layout) if line.startswith(changes)]  # what the administrator has disabled stays so
 
 
 def test_setup_mounts_anew_what_shows_a_tree_that_is_gone(layout: Layout) -> None:
@@ -262,7 +268,6 @@ def test_setup_drops_the_former_libraries_once_nobody_needs_them(layout: Layout,
         Path(layout.root, "active-docker.service").write_text("active\n")
     setup(layout)
     assert (f"run-skim-lib-{DIGEST}.mount" in unit_files(layout)) is running
-    assert ("systemctl start docker.socket" in log(layout)[-6:]) is not running
 
 
 def test_setup_without_systemd_changes_nothing(layout: Layout) -> None:
@@ -274,9 +279,12 @@ def test_setup_without_systemd_changes_nothing(layout: Layout) -> None:
 
 def test_setup_takes_over_from_a_containerd_of_the_host_and_remove_gives_back(layout: Layout) -> None:
     Path(layout.root, "enabled-containerd.service").touch()
-    wants = Path(layout.at(before.ENABLING_LINKS[0]))
+    wants = Path(layout.at(before.ENABLING_LINKS["docker.service"]))
     wants.parent.mkdir(parents=True)
     wants.symlink_to("/lib/systemd/system/docker.service")
+    unit = Path(layout.at("/lib/systemd/system/docker.service"))
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/usr/sbin/dockerd -H fd://\n")
     setup(layout)
     assert "systemctl disable containerd.service" in log(layout)
     wants.unlink()  # what `systemctl disable docker.service` does
@@ -325,6 +333,80 @@ def test_what_cannot_be_linked_is_said_once(layout: Layout, capsys: pytest.Captu
     assert len(said) == 2
     assert "not linked: plugins, completions, manual pages (" in said[0]
     assert '"cliPluginsExtraDirs": ["/run/skim/docker/docker/usr/libexec/docker/cli-plugins"]' in said[1]
+
+
+# As it is, and it makes the links; at its turn whoever called it is killed.
+DYING_SYSTEMCTL = """#!/bin/sh
+turn=$(($(cat "@/turn" 2>/dev/null || echo 0) - 1))
+echo "$turn" >"@/turn"
+for word; do
+    for directory in multi-user sockets; do
+        [ "$word" != "docker.${directory%s}" ] && [ "$directory $word" != "multi-user docker.service" ] && continue
+        link="@/etc/systemd/system/$directory.target.wants/$word"
+        case $1 in
+        enable) mkdir -p "${link%/*}" && ln -sfn "/etc/systemd/system.attached/$word" "$link" ;;
+        disable) rm -f "$link" ;;
+        esac
+    done
+done
+[ "$1" != is-active ] || echo inactive
+[ "$turn" != 0 ] || { kill -9 "$PPID"; exit 1; }
+"""
+
+
+def files(layout: Layout) -> dict[str, str]:
+    """What is below /etc and /var/lib/skim: links by what they say."""
+    found = {}
+    for top in ("etc", "var/lib/skim"):
+        for path in Path(layout.root, top).rglob("*"):
+            if path.is_symlink() or path.is_file():
+                found[str(path.relative_to(layout.root))] = os.readlink(path) if path.is_symlink() else path.read_text()
+    return found
+
+
+def killed(layout: Layout, work: Callable[[Layout], None], turn: int) -> bool:
+    """Whether it was, at that call of systemctl; otherwise it has come to its end."""
+    Path(layout.root, "turn").write_text(str(turn))
+    child = os.fork()
+    if child == 0:
+        try:
+            work(layout)
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    Path(layout.root, "turn").unlink()
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("work", [setup, remove])
+def test_killed_anywhere_it_is_repaired_by_the_next_setup_and_undone_by_remove(work: Callable[[Layout], None], layout: Layout) -> None:
+    Path(layout.root, "bin/systemctl").write_text(DYING_SYSTEMCTL.replace("@", layout.root))
+    unit = Path(layout.at("/etc/systemd/system/docker.service"))
+    unit.parent.mkdir(parents=True)
+    unit.write_text("the administrator's\n")
+    pristine = files(layout)
+    setup(layout)
+    whole = files(layout)
+    assert {path for path in whole if "docker." in path} - pristine.keys() >= {
+        "etc/systemd/system.attached/docker.service",
+        "etc/systemd/system/multi-user.target.wants/docker.service",
+    }
+    assert "etc/systemd/system/docker.service" not in whole
+    remove(layout)
+    assert files(layout) == pristine
+    turn = 0
+    was_killed = True
+    while was_killed:
+        turn += 1
+        if work is remove:
+            setup(layout)
+        was_killed = killed(layout, work, turn)
+        if turn % 2:
+            setup(layout)
+            assert files(layout) == whole, f"killed at {turn}"
+        remove(layout)
+        assert files(layout) == pristine, f"killed at {turn}"
+    assert turn > 8
 
 
 def test_remove(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:

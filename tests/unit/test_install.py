@@ -60,7 +60,10 @@ def test_install_and_uninstall_leave_the_tree_as_it_was(source: Path, tmp_path: 
     assert os.readlink(target / "usr/local/bin/docker") == CLIENT
     assert os.readlink(target / "opt/skim/bin/rkt") == "../lib/skim/rkt"
     assert (target / "opt/skim/lib/skim/_internal/libpython.so").exists()
-    assert "ExecStart=/opt/skim/bin/dockerd -H fd://" in (target / "etc/systemd/system.attached/docker.service").read_text()
+    assert "ExecStart=/opt/skim/bin/dockerd -H fd://" in (target / "opt/skim/lib/systemd/system/docker.service").read_text()
+    # Files alone change no Docker that is here already: that is the work of `skim setup`.
+    assert os.readlink(target / "etc/systemd/system/docker.service") == "/dev/null"
+    assert not (target / "etc/systemd/system.attached").exists()
     assert (target / "opt/skim/bin/dockerd").stat().st_mode & 0o777 == 0o755
 
     done = run(source, "uninstall", DESTDIR=str(target))
@@ -177,6 +180,46 @@ def test_changed_configuration_survives(source: Path, tmp_path: Path) -> None:
     assert sorted(snapshot(target)) == ["etc", "etc/skim", "etc/skim/docker.conf"]
 
 
+def test_what_a_newer_version_has_no_more_goes(source: Path, tmp_path: Path) -> None:
+    target, table = tmp_path / "target", tmp_path / "table"
+    (target / "usr/local/bin").mkdir(parents=True)
+    (target / "usr/local/bin/docker-old").write_text("somebody's own")
+    before = snapshot(target)
+    table.write_text(
+        SMALL_TABLE
+        + "link x @BINDIR@/docker-old -\ntext host-units/docker.socket /etc/old.conf 0644\nconfig host-units/docker.conf /etc/c 0644\n"
+    )
+    run(source, "install", DESTDIR=str(target), TABLE=str(table))
+    assert os.readlink(target / "usr/local/bin/docker-old") == "x"
+    table.write_text(SMALL_TABLE)
+    for _ in range(2):
+        assert run(source, "install", DESTDIR=str(target), TABLE=str(table)).returncode == 0
+        assert (target / "usr/local/bin/docker-old").read_text() == "somebody's own"
+        assert not (target / "etc/old.conf").exists()
+        assert not (target / "etc/c").exists()
+        assert "old" not in (target / "opt/skim/share/skim/installed").read_text()
+    assert run(source, "uninstall", DESTDIR=str(target)).returncode == 0
+    assert snapshot(target) == before
+
+
+@pytest.mark.parametrize("directory", ["/etc/systemd/system", "/etc/systemd/system.attached"])
+def test_units_of_an_older_version_go_and_what_it_replaced_stays_kept(directory: str, source: Path, tmp_path: Path) -> None:
+    target, table = tmp_path / "target", tmp_path / "table"
+    unit = target / directory.lstrip("/") / "docker.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("the administrator's")
+    before = snapshot(target)
+    table.write_text(f"text host-units/docker.service {directory}/docker.service 0644\n")
+    run(source, "install", DESTDIR=str(target), TABLE=str(table))
+    assert "skim" in unit.read_text()
+    run(source, "install", DESTDIR=str(target))
+    # In the first of them it would go before ours.
+    assert unit.exists() is (directory != "/etc/systemd/system")
+    assert (target / "opt/skim/lib/systemd/system/docker.service").exists()
+    run(source, "uninstall", DESTDIR=str(target))
+    assert snapshot(target) == before
+
+
 def test_missing_build_is_named_and_nothing_changes(source: Path, tmp_path: Path) -> None:
     (source / "build/docker.aci").unlink()
     target = tmp_path / "target"
@@ -208,7 +251,7 @@ def test_units_pass_systemd(source: Path, tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     assert run(source, "install", DESTDIR=str(tmp_path / "d"), PREFIX=f"{tmp_path}/p", BINDIR="/opt/bin").returncode == 0
     shutil.copytree(tmp_path / "d" / str(tmp_path).lstrip("/") / "p", tmp_path / "p", symlinks=True)  # where ExecStart= looks
-    units = tmp_path / "d/etc/systemd/system.attached"
+    units = tmp_path / "p/lib/systemd/system"
     done = subprocess.run(
         ["systemd-analyze", "verify", *[unit for unit in units.iterdir() if unit.suffix in (".service", ".socket")]],
         capture_output=True,
