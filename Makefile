@@ -41,6 +41,7 @@ help: ## list the verbs
 	@echo
 	@echo '  SUITE=bookworm    take Docker from Debian 12 (20.10) instead of Debian 13 (26.1)'
 	@echo '  DESTDIR=, PREFIX= where `make install` puts files, as packagers expect (default PREFIX: $(PREFIX))'
+	@echo '  BINDIR=           where it links the commands: /usr/local/bin, or /opt/bin where /usr is read only'
 
 .PHONY: demo
 demo: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## boot a throw-away host, install the appliance on it and run a container (KEEP=1 leaves it up)
@@ -70,7 +71,7 @@ lint: $(VENV)/.done ## linters and types alone
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --quiet --check
 	@$(VENV)/bin/mypy
-	@for script in docker-wrapper/dockerd docker-wrapper/no-engine docker-wrapper/collect-pods host-units/install.sh setup/packages.sh; do sh -n $$script; done
+	@for script in docker-wrapper/dockerd docker-wrapper/no-engine docker-wrapper/collect-pods host-units/install.sh host-units/load-modules setup/packages.sh; do sh -n $$script; done
 
 .PHONY: aci
 aci: $(IMAGES) ## build stage1-skim.aci, containerd.aci and docker.aci in build/

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from engine import before, host, host_docker, links, own_units, takeover
+from engine import before, commands, host, host_docker, links, own_units, takeover
 from engine.alone import alone
 from engine.mount_units import present_units
 from engine.progress import Progress
@@ -41,6 +41,7 @@ def remove(layout: Layout) -> None:
     with progress.step("mounts of the installed engine"):
         _remove_mounts(layout)
         links.unlink(layout)
+        commands.unlink(layout)
     with progress.step("images"):
         for line in _remove_images(layout):
             progress.say(line)

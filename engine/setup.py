@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from appc.errors import UserError
-from engine import before, host, host_docker, images, links, takeover
+from engine import before, commands, host, host_docker, images, links, takeover
 from engine.alone import alone
 from engine.configuration import read_configuration
 from engine.layout import APPS
@@ -64,7 +64,7 @@ def setup(layout: Layout) -> None:
     _drop_stale(layout, engine, list(units), progress)
     with progress.step("the client, its plugins, completions and manual pages"):
         _lead_to_engine(layout)
-        for line in links.link(layout):
+        for line in [*commands.link(layout), *links.link(layout)]:
             progress.say(line)
         takeover.finish(layout)
     progress.say(f"done: {engine.docker.name} {engine.docker.version}, {engine.containerd.name} {engine.containerd.version}")

@@ -3,7 +3,8 @@
 # install.sh check: only asks whether install can do its work here, before anything is built for it.
 #   DESTDIR  a staging directory for packagers: files only, nothing is started and no root is needed
 #   PREFIX   where the appliance lives (default /opt/skim)
-#   BINDIR   where its commands are linked (default /usr/local/bin, or /opt/bin where /usr is read-only)
+#   BINDIR   where its commands are linked (default /usr/local/bin, or /opt/bin where /usr is read-only); what is staged without links that
+#            the host then has, `skim setup` links there by the same rule
 #   TABLE    the list of files (default files.table beside this script)
 # Every file, directory and link that is made is noted in PREFIX/share/skim/installed, and uninstall takes back exactly those: it works
 # for whatever version is there. A file of somebody else's that is in the way is moved to PREFIX/share/skim/replaced and comes back.
@@ -250,11 +251,17 @@ END
     echo "uninstall: done; /var/lib/docker is as it was"
 }
 
+can_be_written() { # directory, or one that could be made
+    directory=$1
+    while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
+    [ -w "$directory" ]
+}
+
 verb=${1:-}
 check_prefix
 if [ -z "${BINDIR:-}" ]; then
     BINDIR=/usr/local/bin
-    if [ -z "$DESTDIR" ] && ! [ -w /usr/local/bin ] && [ "$(id -u)" = 0 ]; then BINDIR=/opt/bin; fi
+    if [ -z "$DESTDIR" ] && [ "$(id -u)" = 0 ] && ! can_be_written "$BINDIR"; then BINDIR=/opt/bin; fi
 fi
 case $verb in
 check) [ -n "$DESTDIR" ] || { verb=install && check_host; } ;;

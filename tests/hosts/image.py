@@ -29,6 +29,10 @@ HOST_PACKAGES = ("systemd", "systemd-sysv", "kmod", "iptables", "passwd", "login
 TEST_PACKAGES = ("busybox-static",)
 VM_PACKAGES = ("linux-image-cloud-amd64", "initramfs-tools", "udev", "openssh-server")
 STOCK_PACKAGES = ("docker.io", "containerd")
+# What Debian installs beside a kernel with AppArmor, and beside docker.io: it loads Docker's profile for containers.
+APPARMOR_PACKAGES = ("apparmor",)
+# In Python, with D-Bus and polkit: on no other host of the tests.
+FIREWALLD_PACKAGES = ("firewalld", "nftables")
 # What people have around Docker on a host that they work on: shells and their completions, manual pages, other ways to become a user.
 PEOPLE_PACKAGES = ("bash-completion", "cron", "dbus", "fish", "iproute2", "man-db", "nftables", "procps", "sudo", "zsh")
 
@@ -98,6 +102,27 @@ DEBIAN12_VM_STOCK = Flavour(
     before=_VM_BEFORE,
     after=_EVERY_ROOT + _VM + _STOCK,
 )
+DEBIAN12_FIREWALLD = Flavour(name="debian12-firewalld", suite="bookworm", packages=HOST_PACKAGES + TEST_PACKAGES + FIREWALLD_PACKAGES)
+DEBIAN12_FIREWALLD_STOCK = Flavour(
+    name="debian12-firewalld-stock",
+    suite="bookworm",
+    packages=HOST_PACKAGES + TEST_PACKAGES + FIREWALLD_PACKAGES + STOCK_PACKAGES,
+    after=_EVERY_ROOT + _STOCK,
+)
+DEBIAN12_VM_APPARMOR = Flavour(
+    name="debian12-vm-apparmor",
+    suite="bookworm",
+    packages=HOST_PACKAGES + TEST_PACKAGES + VM_PACKAGES + APPARMOR_PACKAGES,
+    before=_VM_BEFORE,
+    after=_EVERY_ROOT + _VM,
+)
+DEBIAN12_VM_APPARMOR_STOCK = Flavour(
+    name="debian12-vm-apparmor-stock",
+    suite="bookworm",
+    packages=HOST_PACKAGES + TEST_PACKAGES + VM_PACKAGES + APPARMOR_PACKAGES + STOCK_PACKAGES,
+    before=_VM_BEFORE,
+    after=_EVERY_ROOT + _VM + _STOCK,
+)
 DEBIAN12_PEOPLE = Flavour(
     name="debian12-people", suite="bookworm", packages=HOST_PACKAGES + TEST_PACKAGES + PEOPLE_PACKAGES, left_out=_LEFT_OUT_FOR_PEOPLE
 )
@@ -108,7 +133,19 @@ DEBIAN12_PEOPLE_STOCK = Flavour(
     after=_EVERY_ROOT + _STOCK,
     left_out=_LEFT_OUT_FOR_PEOPLE,
 )
-_ALL = (DEBIAN12, DEBIAN12_STOCK, DEBIAN12_PEOPLE, DEBIAN12_PEOPLE_STOCK, DEBIAN13_STOCK, DEBIAN12_VM, DEBIAN12_VM_STOCK)
+_ALL = (
+    DEBIAN12,
+    DEBIAN12_STOCK,
+    DEBIAN12_PEOPLE,
+    DEBIAN12_PEOPLE_STOCK,
+    DEBIAN13_STOCK,
+    DEBIAN12_VM,
+    DEBIAN12_VM_STOCK,
+    DEBIAN12_VM_APPARMOR,
+    DEBIAN12_VM_APPARMOR_STOCK,
+    DEBIAN12_FIREWALLD,
+    DEBIAN12_FIREWALLD_STOCK,
+)
 FLAVOURS = {flavour.name: flavour for flavour in _ALL}
 
 
@@ -234,9 +271,21 @@ def make_disk(tree: Path, folder: Path, *, size: str = "6G") -> Disk:
     made = Disk(image=folder / "disk.raw", kernel=folder / "vmlinuz", initrd=folder / "initrd.img")
     for link, file in (("vmlinuz", made.kernel), ("initrd.img", made.initrd)):
         shutil.copy(tree / os.readlink(tree / link).lstrip("/"), file)
-    options = ["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0", "-d", os.fspath(tree)]
-    subprocess.run(["mke2fs", *options, os.fspath(made.image), size], check=True, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    _make_filesystem(tree, made.image, size)
     return made
+
+
+def make_usr_disk(tree: Path, folder: Path) -> None:
+    """Make `folder`/usr.raw, mounted read only at boot, of the root's /usr, which `make_disk` then finds empty: while `tree` is mounted."""
+    _make_filesystem(tree / "usr", folder / "usr.raw", "2G")
+    with (tree / "etc/fstab").open("a") as table:
+        table.write("/dev/vdb /usr ext4 ro,nodev 0 0\n")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", os.fspath(tree / "usr")], check=True)
+
+
+def _make_filesystem(tree: Path, image: Path, size: str) -> None:
+    options = ["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0", "-d", os.fspath(tree)]
+    subprocess.run(["mke2fs", *options, os.fspath(image), size], check=True, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent)
 
 
 def ssh_key() -> Path:

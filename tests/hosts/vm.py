@@ -23,7 +23,7 @@ from hosts.host import Host, HostDownError
 QEMU = "qemu-system-x86_64"
 _SOCKET_PATH_LIMIT = 90  # of 108 bytes; ssh appends some while it makes the socket
 # Every line on the console and every mitigation costs an emulated machine a quarter of its boot.
-_KERNEL_ARGUMENTS = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet loglevel=4 mitigations=off"
+_KERNEL_ARGUMENTS = "root=/dev/vda console=ttyS0 net.ifnames=0 quiet loglevel=4 mitigations=off"
 _SSH_OPTIONS = """\
 Host host
  HostName 127.0.0.1
@@ -93,33 +93,50 @@ class VmHost(Host):
         name: str | None = None,
         memory: int = 2048,
         cpus: int = 2,
+        usr_apart: bool = False,
         progress: cache.Progress = cache.to_stderr,
     ) -> None:
-        """Make the host, off: the cached disk under an overlay, or one of its own, of a root that `prepare` may change; `memory` in MiB."""
+        """Make the host, off: the cached disk under an overlay, or one of its own, of a root that `prepare` may change; `memory` in MiB.
+
+        With `usr_apart`, /usr is a second disk, mounted read only.
+        """
         super().__init__(name=name, progress=progress)
         self._master: subprocess.Popen[bytes] | None = None
         try:
-            if prepare is None:
+            if prepare is None and not usr_apart:
                 disk = image.disk(flavour, progress=progress)
                 _overlay(disk.image, self.folder / "disk.qcow2")
-                drive = "disk.qcow2,format=qcow2"
+                drives = ["disk.qcow2,format=qcow2"]
             else:
                 whole = image.whole_root(flavour, self.folder, progress=progress)
                 with whole.mounted() as tree:
-                    prepare(tree)
+                    if prepare is not None:
+                        prepare(tree)
+                    if usr_apart:
+                        image.make_usr_disk(tree, self.folder)
                     disk = image.make_disk(tree, self.folder)
                 for path in whole[1:]:
                     image.remove_tree(path)
-                drive = "disk.raw,format=raw"
-            self.record(self._to_boot(disk, drive, memory, cpus))
+                drives = ["disk.raw,format=raw"] + ["usr.raw,format=raw,readonly=on"] * usr_apart
+            self._disk = disk
+            self._root_first = "ro" if usr_apart else "rw"  # as it is asked for /usr, too, before there is an fstab to read
+            self._machine_argv = ["-smp", str(cpus), "-m", str(memory)]
+            for drive in drives:
+                self._machine_argv += ["-drive", f"file={drive},if=virtio,cache=writeback,discard=unmap"]
+            self.set_kernel_arguments()
         except BaseException:
             self.close()
             raise
 
-    def _to_boot(self, disk: image.Disk, drive: str, memory: int, cpus: int) -> Record:
-        argv = [QEMU, *_machine(accelerator(disk.kernel, progress=self.progress)), "-smp", str(cpus), "-m", str(memory)]
-        argv += ["-kernel", os.fspath(disk.kernel), "-initrd", os.fspath(disk.initrd), "-append", _KERNEL_ARGUMENTS]
-        argv += ["-drive", f"file={drive},if=virtio,cache=writeback,discard=unmap", "-device", "virtio-rng-pci"]
+    def set_kernel_arguments(self, *arguments: str) -> None:
+        """What the kernel is told beside the usual, from the next `boot` on (a reboot from inside keeps what it was started with)."""
+        self.record(self._to_boot(arguments))
+
+    def _to_boot(self, arguments: Sequence[str]) -> Record:
+        disk = self._disk
+        argv = [QEMU, *_machine(accelerator(disk.kernel, progress=self.progress)), *self._machine_argv]
+        argv += ["-kernel", os.fspath(disk.kernel), "-initrd", os.fspath(disk.initrd)]
+        argv += ["-append", " ".join([_KERNEL_ARGUMENTS, self._root_first, *arguments]), "-device", "virtio-rng-pci"]
         argv += ["-nic", "user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"]
         argv += ["-serial", "stdio", "-qmp", "unix:qmp,server=on,wait=off"]
         shut_down = ["ssh", "-F", "ssh_config", "host", "systemctl", "poweroff"]
@@ -160,7 +177,8 @@ class VmHost(Host):
             time.sleep(0.2)
 
     def _give_up_after(self, until: float) -> None:
-        panicked = self.console.exists() and b"end Kernel panic" in self.console.read_bytes()
+        said = self.console.read_bytes() if self.console.exists() else b""
+        panicked = b"end Kernel panic" in said or said.rstrip().endswith(b"(initramfs)")
         if time.monotonic() > until or panicked or not (self.folder / "pid").exists():
             raise HostDownError(f"{self.name} does not come up; its console:\n{self.console_end()}")
 

@@ -31,13 +31,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_page)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the page looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not (item.get_closest_marker("only_ours") and _side(item) == "stock")]
     for item in items:
-        callspec = getattr(item, "callspec", None)
-        side = callspec.params.get("side") if callspec else None
+        side = _side(item)
         for marker in item.iter_markers("differs"):
             if marker.args[0] == side:
                 item.add_marker(pytest.mark.xfail(strict=True, reason=marker.args[1]))
+
+
+def _side(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("side") if callspec else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,9 +77,9 @@ def take_up(host: Host, side: str) -> None:
     if side == "stock":
         host.check("systemctl enable --now containerd.service docker.socket docker.service", timeout=300)
     else:
-        host.check("skim setup && systemctl start docker.service", timeout=300)
+        host.check("/opt/skim/bin/skim setup && systemctl start docker.service", timeout=300)
     if _page is not None and side not in _page.versions:
-        _page.versions[side] = host.check("docker version -f '{{.Server.Version}}'").strip()
+        _page.versions[side] = host.check("PATH=$PATH:/opt/bin; docker version -f '{{.Server.Version}}'").strip()
 
 
 PRISTINE = """\
