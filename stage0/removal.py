@@ -101,7 +101,9 @@ def _unmount(pod: Pod) -> None:
     path = os.path.realpath(pod.path)
     try:
         _detach(layout.stage1_rootfs(path))
-        if mount.mounts_below(path):
+        if left_over := mount.mount_points(pod.uuid):
+            for other in _other_ways(path, pod.uuid, [point.target for point in left_over]):
+                _detach(layout.stage1_rootfs(other))
             for target in mount.mounts_below(path):
                 mount.mount("none", target, None, mount.MS_PRIVATE)
             mount.unmount_below(path)
@@ -110,6 +112,23 @@ def _unmount(pod: Pod) -> None:
                 raise UserError(f"{left[0]} is still mounted")
     except (UserError, OSError) as error:
         raise Failure(f"GC of leftover mounts for pod {quote(pod.uuid)} failed") from error
+
+
+def _other_ways(path: str, uuid: str, targets: list[str]) -> set[str]:
+    """Other names of the pod's directory that have mounts below them.
+
+    Where the data directory is a bind mount of a shared one, each mount in it is made there, too, and stays when ours goes, made private.
+    """
+    found = set()
+    for target in targets:
+        before, mentioned, _ = target.partition(uuid)
+        other = before + mentioned
+        try:
+            if other != path and os.path.samefile(other, path):
+                found.add(other)
+        except OSError:
+            continue  # a file of that name, such as a way into the pod that is gone meanwhile
+    return found
 
 
 def _detach(path: str) -> None:

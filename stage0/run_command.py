@@ -84,14 +84,13 @@ def _start(context: Context, pod: Pod, plan: Plan, options: RunOptions) -> None:
 
 
 def _save_uuid(pod: Pod, path: str) -> None:
-    """Before anything can go wrong, so that `rkt rm` can clean up after it."""
+    """Before anything can go wrong, so that `rkt rm` can clean up after it: a power cut, too, which would leave an empty file."""
     if not path:
         return
     try:
         with open(path, "w", encoding="ascii") as file:
             file.write(pod.uuid)
             file.flush()
-            # After a power cut, too: the pod's directory is on the disk from the start.
             if os.path.isfile(path):
                 os.fsync(file.fileno())
                 sync_directory(os.path.dirname(os.path.realpath(path)))
