@@ -14,7 +14,7 @@ from stock.conftest import PRISTINE, take_up
 
 START_WEB = "docker run -d --name web -p 8080:80 busybox /bin/busybox httpd -f -h /bin"
 ASK_WEB = "timeout 5 /bin/busybox wget -qO /dev/null http://127.0.0.1:8080/sh"
-GATEWAY = "$(docker network inspect bridge -f '{{(index .IPAM.Config 0).Gateway}}')"
+GATEWAY = "$(docker inspect -f '{{.NetworkSettings.Gateway}}' web)"
 ASK_BY_RULES = f"docker run --rm busybox /bin/busybox timeout 5 /bin/busybox wget -qO /dev/null http://{GATEWAY}:8080/sh"
 STATE = "docker inspect -f '{{.State.StartedAt}} {{.State.Pid}} {{.RestartCount}}' web; systemctl show --value -p MainPID docker"
 
