@@ -22,6 +22,8 @@ from .stage1 import gc_arguments, read_stage1
 from .stop_command import status_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from poddir.pods import Pod
 
     from .context import Context
@@ -93,14 +95,13 @@ def _mount_stage1(context: Context, pod: Pod) -> bool:
 
 
 def _unmount(pod: Pod) -> None:
-    """Unmount everything below the pod. Each mount is made private first: unmounting below a shared one would unmount the host's, too.
+    """Unmount everything below the pod.
 
-    Stage1's root goes in one step with all that is mounted in it: that is nearly everything, and the table of mounts, which is long on a
-    host with many pods, is read once.
+    Stage1's root goes in one step with all that is mounted in it. What still is there after that is made private first.
     """
     path = os.path.realpath(pod.path)
     try:
-        _detach(layout.stage1_rootfs(path))
+        _detach_root(layout.stage1_rootfs(path), mount.mount_points(pod.uuid))
         if left_over := mount.mount_points(pod.uuid):
             for other in _other_ways(path, pod.uuid, [point.target for point in left_over]):
                 _detach(layout.stage1_rootfs(other))
@@ -114,11 +115,25 @@ def _unmount(pod: Pod) -> None:
         raise Failure(f"GC of leftover mounts for pod {quote(pod.uuid)} failed") from error
 
 
-def _other_ways(path: str, uuid: str, targets: list[str]) -> set[str]:
-    """Other names of the pod's directory that have mounts below them.
+def _detach_root(rootfs: str, points: list[mount.MountPoint]) -> None:
+    """Unmount stage1's root and all in it, here and wherever these mounts were made, too, because the data directory is shared.
 
-    Where the data directory is a bind mount of a shared one, each mount in it is made there, too, and stays when ours goes, made private.
+    A second name of the data directory may be hidden below its first (`mount --bind /var /var`): only the kernel finds what is there.
+    What is not an overlay of ours is made private before, as unmounting below a shared mount would unmount the host's, too.
     """
+    for point in points:
+        if point.target.startswith(rootfs + "/") and not _is_app_overlay(point, rootfs):
+            _tolerate_absence(lambda target: mount.mount("none", target, None, mount.MS_PRIVATE), point.target)
+    _tolerate_absence(lambda target: mount.unmount(target, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW), rootfs)
+
+
+def _is_app_overlay(point: mount.MountPoint, rootfs: str) -> bool:
+    parts = point.target[len(rootfs) + 1 :].split("/")
+    return point.fstype == "overlay" and len(parts) == 4 and parts[:2] == ["opt", "stage2"] and parts[3] == "rootfs"
+
+
+def _other_ways(path: str, uuid: str, targets: list[str]) -> set[str]:
+    """Other names of the pod's directory that have mounts below them, which our unmounting has not reached."""
     found = set()
     for target in targets:
         before, mentioned, _ = target.partition(uuid)
@@ -133,9 +148,14 @@ def _other_ways(path: str, uuid: str, targets: list[str]) -> set[str]:
 
 def _detach(path: str) -> None:
     """Nothing where nothing is mounted. Who still uses what was mounted there keeps it until then."""
+    _tolerate_absence(lambda target: mount.mount("none", target, None, mount.MS_PRIVATE | mount.MS_REC), path)
+    _tolerate_absence(lambda target: mount.unmount(target, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW), path)
+
+
+def _tolerate_absence(act: Callable[[str], None], target: str) -> None:
+    """`act` on a mount that may not be there (any more)."""
     try:
-        mount.mount("none", path, None, mount.MS_PRIVATE | mount.MS_REC)
-        mount.unmount(path, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+        act(target)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
