@@ -136,8 +136,9 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout = Layout(root=str(tmp_path))
     monkeypatch.setattr(host, "require_root", lambda command: None)
     monkeypatch.setattr(before, "_group_exists", lambda group: True)
-    for directory in ("run/systemd/system", "run/skim/engine", "etc/systemd/system.attached", "etc/skim", "var/lib", "usr/local"):
+    for directory in ("run/systemd/system", "run/skim/engine", "etc/systemd/system.attached", "etc/skim", "var/lib", "usr/local/bin"):
         (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "usr/local/bin/docker").symlink_to("/run/skim/docker/docker/usr/bin/docker")  # as `make install` does
     lines = []
     for role in ("stage1", "containerd", "docker"):
         (tmp_path / f"{role}.aci").write_text(role)
@@ -302,6 +303,7 @@ def host_links(layout: Layout) -> dict[str, str]:
 def test_setup_links_what_the_engine_brings_beside_its_programs(layout: Layout) -> None:
     setup(layout)
     assert host_links(layout) == {
+        "/usr/local/bin/docker": "/run/skim/docker/docker/usr/bin/docker",
         "/usr/local/libexec/docker/cli-plugins/docker-compose": "/run/skim/docker/docker/usr/libexec/docker/cli-plugins/docker-compose",
         "/usr/local/share/zsh/site-functions/_docker": "/run/skim/docker/docker/usr/share/zsh/vendor-completions/_docker",
         "/usr/local/share/man/man5/Dockerfile.5.gz": "/run/skim/docker/docker/usr/share/man/man5/Dockerfile.5.gz",
@@ -314,6 +316,7 @@ def test_links_follow_the_engine_and_leave_what_is_somebody_elses(layout: Layout
     sites.mkdir(parents=True)
     (sites / "_docker").write_text("somebody's own")
     before_setup = sorted(Path(layout.at("/usr/local")).rglob("*"))
+    before_setup.remove(Path(layout.at("/usr/local/bin/docker")))  # the installation's, which has no list here
     setup(layout)
     Path(layout.engine_root("containerd"), "usr/share/man/man8/ctr.8.gz").rename(
         Path(layout.engine_root("containerd"), "usr/share/man/man8/runc.8.gz")
@@ -326,7 +329,7 @@ def test_links_follow_the_engine_and_leave_what_is_somebody_elses(layout: Layout
 
 
 def test_what_cannot_be_linked_is_said_once(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
-    os.rmdir(layout.at("/usr/local"))
+    shutil.rmtree(layout.at("/usr/local"))
     Path(layout.at("/usr/local")).touch()  # as little a place for links as a /usr that is read-only
     setup(layout)
     said = [line for line in capsys.readouterr().out.splitlines() if "not linked" in line or "cliPlugins" in line]
