@@ -26,6 +26,8 @@ FREEZE_SOURCES := $(call modules,freeze) $(wildcard freeze/*.spec)
 BUILDER_SOURCES := $(BASE_SOURCES) $(call modules,aci-build/aci_build)
 ENGINE_IMAGES := $(BUILD)/containerd.aci $(BUILD)/docker.aci
 IMAGES := $(BUILD)/stage1-skim.aci $(ENGINE_IMAGES)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TARBALL := $(BUILD)/skim-$(VERSION)-$(shell uname -m).tar.gz
 
 # Said before anything is built.
 HOST_VERBS := $(filter demo test test-stage1 test-stock bench,$(MAKECMDGOALS))
@@ -71,7 +73,7 @@ lint: $(VENV)/.done ## linters and types alone
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --quiet --check
 	@$(VENV)/bin/mypy
-	@for script in docker-wrapper/dockerd docker-wrapper/no-engine docker-wrapper/collect-pods host-units/install.sh host-units/load-modules setup/packages.sh; do sh -n $$script; done
+	@for script in docker-wrapper/dockerd docker-wrapper/no-engine docker-wrapper/collect-pods host-units/install.sh host-units/load-modules host-units/uninstall setup/packages.sh setup/tarball.sh docs/fleet/skim-install; do sh -n $$script; done
 
 .PHONY: aci
 aci: $(IMAGES) ## build stage1-skim.aci, containerd.aci and docker.aci in build/
@@ -90,6 +92,11 @@ install: ## put the appliance on this machine, or into DESTDIR
 .PHONY: uninstall
 uninstall: ## take it off again; /var/lib/docker stays
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' sh host-units/install.sh uninstall
+
+.PHONY: tarball
+tarball: aci $(BUILD)/frozen/host ## all of that as one file for hosts without a source tree, with its sha256 (docs/fleet.md)
+	@sh setup/tarball.sh $(TARBALL)
+	@echo '$(TARBALL)'
 
 .PHONY: clean
 clean: ## remove what was built (the cache outside the repository stays)

@@ -3,8 +3,8 @@
 set -eu
 
 build='binutils debian-archive-keyring libpython3.11 python3-venv'
-# The validator of images that is not ours, programs for small images, and what the throw-away hosts need.
-test="appc-spec busybox-static gcc gpg gpgv libc6-dev musl-tools systemd $(grep -v '^#' "$(dirname "$0")/../tests/hosts/packages.txt" | tr '\n' ' ')"
+# The validator of images that is not ours, what fleets install hosts with, programs for small images, and what the throw-away hosts need.
+test="ansible-core appc-spec busybox-static gcc gpg gpgv ignition libc6-dev musl-tools systemd $(grep -v '^#' "$(dirname "$0")/../tests/hosts/packages.txt" | tr '\n' ' ')"
 
 case ${1:-} in
 build) wanted=$build ;;

@@ -35,6 +35,9 @@ APPARMOR_PACKAGES = ("apparmor",)
 FIREWALLD_PACKAGES = ("firewalld", "nftables")
 # What people have around Docker on a host that they work on: shells and their completions, manual pages, other ways to become a user.
 PEOPLE_PACKAGES = ("bash-completion", "cron", "dbus", "fish", "iproute2", "man-db", "nftables", "procps", "sudo", "zsh")
+# What a host of a fleet is reached by, and what its image brings to set itself up at its first boot. The one has no Python.
+SSH_PACKAGES = ("curl", "openssh-server")
+CLOUD_PACKAGES = ("cloud-init", "curl", "iproute2")
 
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
 _LEFT_OUT_FOR_PEOPLE = tuple(pattern for pattern in _LEFT_OUT if "/man/" not in pattern)
@@ -133,11 +136,15 @@ DEBIAN12_PEOPLE_STOCK = Flavour(
     after=_EVERY_ROOT + _STOCK,
     left_out=_LEFT_OUT_FOR_PEOPLE,
 )
+DEBIAN12_SSH = Flavour(name="debian12-ssh", suite="bookworm", packages=HOST_PACKAGES + TEST_PACKAGES + SSH_PACKAGES)
+DEBIAN12_CLOUD = Flavour(name="debian12-cloud", suite="bookworm", packages=HOST_PACKAGES + TEST_PACKAGES + CLOUD_PACKAGES)
 _ALL = (
     DEBIAN12,
     DEBIAN12_STOCK,
     DEBIAN12_PEOPLE,
     DEBIAN12_PEOPLE_STOCK,
+    DEBIAN12_SSH,
+    DEBIAN12_CLOUD,
     DEBIAN13_STOCK,
     DEBIAN12_VM,
     DEBIAN12_VM_STOCK,

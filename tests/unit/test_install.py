@@ -138,7 +138,7 @@ def test_no_placeholder_is_left(source: Path, tmp_path: Path) -> None:
     target.mkdir()
     assert run(source, "install", DESTDIR=str(target), PREFIX="/srv/skim", BINDIR="/opt/bin").returncode == 0
     for path in target.rglob("*"):
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and path.name != "install.sh":  # which is what replaces them
             assert b"@PREFIX@" not in path.read_bytes(), path
             assert b"/opt/skim" not in path.read_bytes(), path
     assert os.readlink(target / "opt/bin/skim") == "/srv/skim/bin/skim"
