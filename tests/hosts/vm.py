@@ -78,6 +78,16 @@ def _machine(accelerated_by: str) -> list[str]:
     return ["-accel", accelerated_by, "-machine", "q35", "-cpu", cpu, "-nodefaults", "-no-user-config", "-display", "none"]
 
 
+def cable_between(folder: Path) -> tuple[str, str]:
+    """Both ends of a cable between two hosts, over a socket in `folder`; the host of the first has to be up before the other boots.
+
+    Their network cards are 52:54:00:77:00:01 and …:02.
+    """
+    ends = (f"stream,server={'on' if number == 1 else 'off'},addr.type=unix,addr.path={folder}/cable" for number in (1, 2))
+    first, second = (f"{end},mac=52:54:00:77:00:0{number}" for number, end in enumerate(ends, 1))
+    return first, second
+
+
 class VmHost(Host):
     """A host in a virtual machine. It reaches nothing but itself; this machine reaches its ssh on a free port of loopback."""
 
@@ -94,11 +104,12 @@ class VmHost(Host):
         memory: int = 2048,
         cpus: int = 2,
         usr_apart: bool = False,
+        cable: str = "",
         progress: cache.Progress = cache.to_stderr,
     ) -> None:
         """Make the host, off: the cached disk under an overlay, or one of its own, of a root that `prepare` may change; `memory` in MiB.
 
-        With `usr_apart`, /usr is a second disk, mounted read only.
+        With `usr_apart`, /usr is a second disk, mounted read only. `cable` is an end from `cable_between`: a second network card on it.
         """
         super().__init__(name=name, progress=progress)
         self._master: subprocess.Popen[bytes] | None = None
@@ -123,6 +134,9 @@ class VmHost(Host):
             self._machine_argv = ["-smp", str(cpus), "-m", str(memory)]
             for drive in drives:
                 self._machine_argv += ["-drive", f"file={drive},if=virtio,cache=writeback,discard=unmap"]
+            if cable:
+                backend, _, mac = cable.rpartition(",mac=")
+                self._machine_argv += ["-netdev", f"{backend},id=cable", "-device", f"virtio-net-pci,netdev=cable,mac={mac}"]
             self.set_kernel_arguments()
         except BaseException:
             self.close()
