@@ -183,7 +183,8 @@ class Guardian:
             return
         finally:
             os.close(slave)
-        (self.folder / "pid").write_text(str(self.child.pid))
+        (self.folder / "pid.new").write_text(str(self.child.pid))
+        (self.folder / "pid.new").rename(self.folder / "pid")  # whoever waits for it reads all of it
         self.terminal = master
         self.selector.register(master, selectors.EVENT_READ, "console")
         if say:
