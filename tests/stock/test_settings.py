@@ -84,10 +84,12 @@ def test_arguments_set_anew(docker: Host) -> None:
     assert labels(docker) == "[a=b c]"
 
 
-@differs("ours", "the host has no /usr/sbin/dockerd: write `dockerd`, which systemd finds on either kind of host")
 def test_arguments_set_anew_with_the_path_of_the_distributions_dockerd(docker: Host) -> None:
-    drop_in(docker, "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock\n")
-    assert docker.run("systemctl restart docker.service").status == 0
+    drop_in(
+        docker, "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock --label=a=b\n"
+    )
+    restart(docker)
+    assert labels(docker) == "[a=b]"
 
 
 def test_what_a_drop_in_runs_before_the_start(docker: Host) -> None:
