@@ -87,6 +87,20 @@ def test_until_our_unit_is_in_place_the_hosts_own_docker_goes_on(host: Host) -> 
     assert host.argv()[0] == "run"
 
 
+def test_links_of_ours_where_packages_have_theirs_lead_to_no_circle(host: Host) -> None:
+    """`skim setup` makes them where nothing is."""
+    host.set_up()
+    for directory in ("usr/bin", "usr/sbin"):
+        (host.root / directory).mkdir(parents=True)
+    (host.root / "usr/sbin/dockerd").symlink_to(host.root / "opt/skim/bin/dockerd")
+    (host.root / "usr/bin/docker").symlink_to(host.root / "opt/skim/bin/no-engine")
+    for path in ("opt/skim/bin/dockerd", "usr/sbin/dockerd"):
+        assert subprocess.run([host.root / path, "-D"], timeout=20, check=False).returncode == 0
+        assert host.argv()[0] == "run"
+    done = subprocess.run([host.root / "usr/bin/docker"], timeout=20, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:30]) == (127, "docker: no engine is set up he")
+
+
 ODD = ["run", "a b", "", "it's", 'say "x"', "$HOME `id` \\", "two\nlines", "*", "--x=%n", "ünï", "-"]
 
 
