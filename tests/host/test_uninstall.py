@@ -9,7 +9,7 @@ import appliance
 from hosts import cache
 from hosts.nspawn import NspawnHost
 
-PLACES = "/opt /etc /usr/local /run/skim /run/systemd/system /var/lib/skim /var/lib/rkt"
+PLACES = "/opt /etc /usr/local /usr/bin /usr/sbin /run/skim /run/systemd/system /var/lib/skim /var/lib/rkt"
 OURS = f"find {PLACES} -name '*skim*' -o -name '*rkt*' -o -name 'docker*' 2>/dev/null"
 
 
