@@ -79,8 +79,13 @@ def test_docker_works_though_usr_is_read_only(machine: VmHost) -> None:
 
 @only_ours("the distribution's commands are in /usr/bin")
 def test_the_commands_are_in_opt_bin_though_usr_is_read_only(machine: VmHost) -> None:
-    links = machine.check("cd /opt/bin && for name in *; do echo $name $(readlink $name); done")
-    assert links == "".join(f"{name} /opt/skim/bin/{name}\n" for name in ("docker", "dockerd", "rkt", "skim"))
+    links = dict(line.split() for line in machine.check("cd /opt/bin && for name in *; do echo $name $(readlink $name); done").splitlines())
+    assert links == {
+        **{name: f"/opt/skim/bin/{name}" for name in ("dockerd", "rkt", "skim")},
+        **{name: f"/run/skim/docker/containerd/usr/bin/{name}" for name in ("containerd", "ctr")},
+        "docker": "/run/skim/docker/docker/usr/bin/docker",
+        "runc": "/run/skim/docker/containerd/usr/sbin/runc",
+    }
 
 
 def test_containers_are_confined_by_apparmor(machine: VmHost) -> None:
