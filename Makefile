@@ -16,6 +16,8 @@ VENV := .venv
 BUILD := build
 # What a host that does not come up, or is gone, has failed is tried once more; a test that failed is not.
 RERUN_LOST_HOSTS := --reruns 1 --only-rerun HostDownError
+# Tests of hosts wait more than they work: two modules at a time.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
 # A run that was asked for hosts and cannot have them is red, not green with all of it skipped.
 REQUIRE_HOSTS := SKIM_REQUIRE_HOSTS=1
 IN_VENV := PYTHONPATH=$(CURDIR):$(CURDIR)/aci-build:$(CURDIR)/tests $(VENV)/bin/python
@@ -52,8 +54,8 @@ demo: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## boot a throw-away host
 .PHONY: test
 test: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## everything: linters, types, unit, golden, nspawn hosts, virtual machine
 	@$(MAKE) --no-print-directory lint
-	@$(REQUIRE_HOSTS) $(PYTEST) $(RERUN_LOST_HOSTS) tests/unit tests/golden tests/host tests/vm
-	@$(MAKE) --no-print-directory test-stock
+	@$(PYTEST) --numprocesses auto tests/unit tests/golden
+	@$(REQUIRE_HOSTS) SKIM_STOCK_PAGE=docs/stock.md $(PYTEST) $(RERUN_LOST_HOSTS) $(SIDE_BY_SIDE) tests/host tests/vm tests/stock
 
 .PHONY: test-stage1
 test-stage1: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## all that holds stage1_skim: its unit and golden tests, pods on a real systemd, and in a virtual machine
@@ -61,7 +63,7 @@ test-stage1: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## all that holds 
 
 .PHONY: test-stock
 test-stock: aci $(BUILD)/frozen/host $(BUILD)/.test-packages ## the same tests on a distribution's Docker and on ours; writes docs/stock.md
-	@$(REQUIRE_HOSTS) SKIM_STOCK_PAGE=docs/stock.md $(PYTEST) $(RERUN_LOST_HOSTS) tests/stock
+	@$(REQUIRE_HOSTS) SKIM_STOCK_PAGE=docs/stock.md $(PYTEST) $(RERUN_LOST_HOSTS) $(SIDE_BY_SIDE) tests/stock
 
 .PHONY: check
 check: $(VENV)/.done ## the fast part: linters, types, unit and golden tests

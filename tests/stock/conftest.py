@@ -18,23 +18,21 @@ from hosts.fixtures import need
 from hosts.fixtures import progress as progress
 from hosts.host import Host
 from hosts.nspawn import NspawnHost
-from stock.page import SIDES, Page
+from stock.page import PROPERTY, SIDES, VERSION, Page, properties_of
 
 ROOT = Path(__file__).parents[2]
-_page: Page | None = None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    global _page
-    if target := os.environ.get("SKIM_STOCK_PAGE"):
-        _page = Page(Path(__file__).parent, Path(target))
-        config.pluginmanager.register(_page)
+    if (target := os.environ.get("SKIM_STOCK_PAGE")) and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(Page(Path(target)))
 
 
-@pytest.hookimpl(tryfirst=True)  # before the page looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not (item.get_closest_marker("only_ours") and _side(item) == "stock")]
     for item in items:
+        if Path(__file__).parent in item.path.parents and isinstance(item, pytest.Function):
+            item.user_properties.append((PROPERTY, properties_of(item)))
         side = _side(item)
         for marker in item.iter_markers("differs"):
             if marker.args[0] == side:
@@ -78,8 +76,6 @@ def take_up(host: Host, side: str) -> None:
         host.check("systemctl enable --now containerd.service docker.socket docker.service", timeout=300)
     else:
         host.check("/opt/skim/bin/skim setup && systemctl start docker.service", timeout=300)
-    if _page is not None and side not in _page.versions:
-        _page.versions[side] = host.check("PATH=$PATH:/opt/bin; docker version -f '{{.Server.Version}}'").strip()
 
 
 PRISTINE = """\
@@ -100,13 +96,15 @@ docker image inspect busybox >/dev/null 2>&1 || {
 docker ps -aq | xargs -r docker rm -f >/dev/null
 docker network prune --force >/dev/null
 docker volume prune --force >/dev/null
+docker version -f '{{.Server.Version}}'
 """
 
 
 @pytest.fixture
-def docker(host: Host) -> Host:
+def docker(host: Host, request: pytest.FixtureRequest) -> Host:
     """The host with Docker as it comes: no drop-in, no daemon.json, no containers; `busybox` among its images, with /bin/sh."""
-    host.check(PRISTINE)
+    version = host.check(PRISTINE).splitlines()[-1]
+    request.node.user_properties.append((VERSION, version))
     return host
 
 

@@ -25,43 +25,37 @@ class Row(NamedTuple):
     test: str
 
 
+PROPERTY = "stock row"
+VERSION = "docker version"
+
+
 class Page:
-    """Collects what the tests below `folder` did."""
+    """Collects what the tests did: rows arrive with the reports, so that they do from workers of xdist, too."""
 
-    def __init__(self, folder: Path, target: Path) -> None:
-        self.folder = folder
+    def __init__(self, target: Path) -> None:
         self.target = target
-        self.versions: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
         self._rows: dict[Row, dict[str, str]] = {}
-        self._of_item: dict[str, tuple[Row, str]] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            if self.folder not in item.path.parents or not isinstance(item, pytest.Function):
-                continue
-            callspec = getattr(item, "callspec", None)
-            side = callspec.params.get("side", "ours") if callspec else "ours"
-            row = Row(title=_title(item), test=item.nodeid.replace(f"[{side}-", "[").replace(f"-{side}]", "]").replace(f"[{side}]", ""))
-            only = item.get_closest_marker("only_ours")
-            cells = self._rows.setdefault(row, {"stock": f"– {only.kwargs['why']}" if only else "–", "ours": "–"})
-            cells[side] = "not run"
-            self._of_item[item.nodeid] = (row, side)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid not in self._of_item:
+        properties = dict(report.user_properties)
+        if PROPERTY not in properties:
             return
-        row, side = self._of_item[report.nodeid]
-        result = _result(report)
-        if result:
-            self._rows[row][side] = result
+        found = properties[PROPERTY]
+        assert isinstance(found, tuple | list)  # a worker's came as text
+        title, test, side, why = map(str, found)
+        cells = self._rows.setdefault(Row(title=title, test=test), {"stock": f"– {why}".rstrip(), "ours": "–"})
+        if VERSION in properties:
+            self._versions[side] = str(properties[VERSION])
+        if result := _result(report):
+            cells[side] = result
 
-    def pytest_sessionfinish(self) -> None:
-        rows = {row: cells for row, cells in self._rows.items() if "not run" not in cells.values()}
-        if len(rows) == len(self._rows) and rows:  # a page of half a run would say less than the one that is there
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if self._rows and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):  # a run that was cut short says less
             self.target.write_text(self.text())
 
     def text(self) -> str:
-        known = {side: f" {self.versions[side]}" if side in self.versions else "" for side in SIDES}
+        known = {side: f" {self._versions[side]}" if side in self._versions else "" for side in SIDES}
         lines = [_HEAD.format(**known)]
         title = ""
         for row, cells in sorted(self._rows.items(), key=lambda item: item[0].test.partition("::")[0]):
@@ -72,6 +66,15 @@ class Page:
             where = f"`{Path(module.partition('::')[0]).stem}::{name}`"
             lines.append(f"| {_sentence(name)} | {cells['stock']} | {cells['ours']} | {where} |\n")
         return "".join(lines)
+
+
+def properties_of(item: pytest.Function) -> tuple[str, str, str, str]:
+    """What a report has to bring along: the module's title, the test without its side, the side, and why there is but one."""
+    callspec = getattr(item, "callspec", None)
+    side = str(callspec.params.get("side", "ours")) if callspec else "ours"
+    test = item.nodeid.replace(f"[{side}-", "[").replace(f"-{side}]", "]").replace(f"[{side}]", "")
+    only = item.get_closest_marker("only_ours")
+    return _title(item), test, side, str(only.kwargs["why"]) if only else ""
 
 
 def _title(item: pytest.Function) -> str:
