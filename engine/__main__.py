@@ -89,7 +89,6 @@ def examine_host(*, as_json: bool) -> int:
 def run() -> int:
     """Turn a mistake of the user's, or of the host's, into one line and its exit status; a bug keeps its traceback."""
     try:
-        os.umask(0o022)  # what setup writes and makes is for everybody's client, whatever its caller's umask
         raise_on_termination()
         os.umask(0o022)  # whatever root's is: what is made here is for everybody to read
         return main(sys.argv[1:])

@@ -66,12 +66,12 @@ def unlink(layout: Layout) -> None:
     """Remove the links that `link` made: not those that the installation has on its list, which go with its other files."""
     installed = _installed(layout)
     paths = [f"{directory}/{name}" for directory in DIRECTORIES for name in _targets(layout)]
-    for path in (*paths, *_DISTRIBUTIONS):
-        if _is_ours(layout, path) and f"ours {path}" not in installed:
-            with contextlib.suppress(OSError):
-                os.unlink(layout.at(path))
-    if f"directory {DIRECTORIES[-1]}" not in installed:
-        with contextlib.suppress(OSError):  # not there, or not empty
+    made = [path for path in (*paths, *_DISTRIBUTIONS) if _is_ours(layout, path) and f"ours {path}" not in installed]
+    for path in made:
+        with contextlib.suppress(OSError):
+            os.unlink(layout.at(path))
+    if f"directory {DIRECTORIES[-1]}" not in installed and any(path.startswith(DIRECTORIES[-1]) for path in made):
+        with contextlib.suppress(OSError):  # not empty
             os.rmdir(layout.at(DIRECTORIES[-1]))
 
 
