@@ -99,6 +99,13 @@ def test_the_kernel_has_the_modules_that_docker_needs(machine: VmHost) -> None:
     assert modules(machine) >= MODULES
 
 
+@only_ours("the complaint is about systems that bring Docker as we do")
+def test_modprobe_works_from_inside(machine: VmHost) -> None:
+    """moby#38209, coreos bugs#1579: what dockerd asks modprobe for comes from the host's own modules."""
+    machine.check("modprobe -r dummy; ! grep '^dummy ' /proc/modules")
+    machine.check("/opt/skim/bin/rkt enter --app=docker $(cat /var/lib/skim/pod-uuid) modprobe dummy && grep '^dummy ' /proc/modules")
+
+
 @only_ours("there, modules are loaded when Docker runs into them")
 class TestModules:
     """Docker is stopped and started around each."""

@@ -1,4 +1,7 @@
-"""Plugins of the client."""
+"""Plugins of the client.
+
+Plugins are what flatcar#974 misses.
+"""
 
 from __future__ import annotations
 

@@ -178,6 +178,7 @@ def test_settings_of_daemon_json(docker: Host) -> None:
 
 @differs("stock", "dockerd refuses `hosts` in daemon.json while its unit says -H fd://; ours leaves that out then")
 def test_hosts_in_daemon_json(docker: Host) -> None:
+    """moby#25471"""
     docker.write("/etc/docker/daemon.json", '{"hosts": ["fd://", "tcp://127.0.0.1:2376"], "tls": false}')
     restart(docker)
     assert docker.check("docker -H tcp://127.0.0.1:2376 info -f '{{.ID}}'") == docker.check("docker info -f '{{.ID}}'")

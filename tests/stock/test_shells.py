@@ -1,4 +1,7 @@
-"""Completions of the shells, and manual pages."""
+"""Completions of the shells, and manual pages.
+
+Completions and manual pages are what flatcar#974 and coreos bugs#22 miss.
+"""
 
 from __future__ import annotations
 
