@@ -236,28 +236,27 @@ CUTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def loaded(machine: VmHost) -> VmHost:
+    """With a container that is always there, and the archive of an image that takes seconds to load."""
+    check(machine, f"docker rm -f keeper; docker run -d --name keeper --restart always {SLEEP}")
+    check(machine, "tar -C /usr -c bin sbin | docker import - big && docker save -o /var/tmp/big.tar big && docker rmi big")
+    machine.check("sync")
+    return machine
+
+
 @only_ours("it is about the pod")
 class TestPowerCut:
     """QEMU is killed at a chosen moment."""
-
-    @pytest.fixture(scope="class")
-    def loaded(self, machine: VmHost) -> VmHost:
-        """With a container that is always there, and the archive of an image that takes seconds to load."""
-        check(machine, f"docker rm -f keeper; docker run -d --name keeper --restart always {SLEEP}")
-        check(
-            machine,
-            "tar -C /usr -c bin sbin lib/x86_64-linux-gnu | docker import - big && docker save -o /var/tmp/big.tar big && docker rmi big",
-        )
-        machine.check("sync")
-        return machine
 
     @pytest.mark.parametrize("moment", CUTS)
     def test_the_next_boot_works_after_a_power_cut_during(self, loaded: VmHost, moment: str) -> None:
         act, condition = CUTS[moment]
         if moment.startswith("start"):
             loaded.check("systemctl stop docker.service docker.socket && sync")
-        script = f"PATH=$PATH:/opt/bin; {act}; until {condition}; do :; done; echo now; exec sleep 1000"
-        with loaded.popen(script, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        script = f"PATH=$PATH:/opt/bin\n{act}\nuntil {condition}; do :; done; echo now; exec sleep 1000"
+        command = ["timeout", "300", "sh", "-c", script]
+        with loaded.popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             said = os.read(process.stdout.fileno(), 100)
             loaded.stop(force=True)
@@ -271,13 +270,13 @@ class TestPowerCut:
             assert "big" in check(loaded, "docker load -i /var/tmp/big.tar && docker rmi big && sync")
 
 
-@pytest.mark.parametrize("arguments", ["apparmor=0", "security=selinux selinux=1 enforcing=0"])
-def test_docker_works_with_the_kernel_told(machine: VmHost, arguments: str) -> None:
+def test_docker_works_without_apparmor_and_with_an_selinux_that_has_no_policy(machine: VmHost) -> None:
+    """Told `apparmor=0`, Debian's kernel turns SELinux on in its place, as it does told `security=selinux`."""
     machine.stop(force=True)
-    machine.set_kernel_arguments(*arguments.split())
+    machine.set_kernel_arguments("apparmor=0")
     machine.boot()
-    active = machine.check("cat /sys/kernel/security/lsm")
+    active = machine.check("cat /sys/kernel/security/lsm").strip().split(",")
     assert "apparmor" not in active
-    assert ("selinux" in active) == ("selinux" in arguments)
+    assert "selinux" in active
     assert_docker_works(machine)
     assert "apparmor" not in check(machine, "docker info -f '{{.SecurityOptions}}'")
