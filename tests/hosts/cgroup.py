@@ -27,15 +27,30 @@ def create(name: str) -> list[Path]:
     return made
 
 
-def join(groups: Iterable[Path]) -> None:
-    """Move this process into `groups` (made when missing); meant for a child before its exec."""
+def join(groups: Iterable[Path], *, patience: float = 5.0) -> None:
+    """Move this process into `groups` (made when missing); meant for a child before its exec.
+
+    A host's systemd that starts up, or looks at its controllers again, removes groups that are empty and makes them anew: tried again.
+    """
+    until = time.monotonic() + patience
     for group in groups:
-        if not group.exists():
-            os.makedirs(group, exist_ok=True)
-            for file in ("cpuset.cpus", "cpuset.mems"):
-                if (group / file).exists() and not (group / "cgroup.controllers").exists():
-                    (group / file).write_text((group.parent / file).read_text())
-        (group / "cgroup.procs").write_text("0")
+        while True:
+            try:
+                _join(group)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+
+
+def _join(group: Path) -> None:
+    if not group.exists():
+        os.makedirs(group, exist_ok=True)
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if not (group / "cgroup.controllers").exists() and (group / file).exists() and not (group / file).read_text().strip():
+            (group / file).write_text((group.parent / file).read_text())
+    (group / "cgroup.procs").write_text("0")
 
 
 def members(groups: Iterable[Path]) -> set[int]:

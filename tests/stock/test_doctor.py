@@ -170,6 +170,7 @@ def installed(progress: cache.Progress) -> Iterator[Host]:
 def test_a_user_of_a_host_without_d_bus_is_told_by_the_files(progress: cache.Progress) -> None:
     with NspawnHost(image.DEBIAN12, prepare=appliance.install, progress=progress) as host:
         host.boot()
+        host.check("/opt/skim/bin/skim setup", timeout=300)
         host.write("/etc/default/docker", "DOCKER_OPTS=debug\n")
         found = Doctor(host).look(user="nobody")
         assert found["units.state"]["status"] == "note" and "as root" in found["units.state"]["do"]

@@ -46,7 +46,8 @@ class Pair:
     def settle(self) -> None:
         """To where a test begins: no services, both hosts in the swarm."""
         self.manager.check("docker service ls --quiet | xargs -r docker service rm")
-        self.manager.check("docker node ls --quiet | xargs -n1 docker node update --availability=active")
+        # Whoever else changes a node at the same moment, such as one that comes back, makes dockerd refuse: "update out of sequence".
+        self.manager.wait_until("docker node ls --quiet | xargs -n1 docker node update --availability=active")
         wait_for_nodes(self.swarm, "Ready", "Ready")
         for host in (self.manager, self.worker):
             host.wait_until('[ -z "$(docker ps --quiet --filter label=com.docker.swarm.task)" ]')
