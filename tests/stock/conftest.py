@@ -20,8 +20,6 @@ from hosts.host import Host
 from hosts.nspawn import NspawnHost
 from stock.page import PROPERTY, SIDES, VERSION, Page, properties_of
 
-ROOT = Path(__file__).parents[2]
-
 
 def pytest_configure(config: pytest.Config) -> None:
     if (target := os.environ.get("SKIM_STOCK_PAGE")) and "PYTEST_XDIST_WORKER" not in os.environ:
