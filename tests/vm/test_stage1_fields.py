@@ -46,7 +46,7 @@ def test_a_pod_is_stopped_in_order_and_collected_whole(pods: field_pods.FieldPod
     mounts = [{"volume": "e", "path": "/mnt"}]
     entries = [pods.shell(serve, "one", mounts=mounts), pods.shell(serve, "two", user="web", mounts=mounts)]
     pods.write(*entries, volumes=[{"name": "e", "kind": "empty"}])
-    host.check(f"rm -f /tmp/uuid; ({pods.command()} </dev/null >/tmp/output 2>&1; echo $? >/tmp/status) & exit 0")
+    host.check(f"rm -f /tmp/uuid; ({pods.command()} >/tmp/output 2>&1; echo $? >/tmp/status) </dev/null >/dev/null 2>&1 &")
     host.wait_until(f"{running_pods.RKT} status --wait-ready=20s --uuid-file=/tmp/uuid", timeout=60)
     uuid = host.check("cat /tmp/uuid")
     host.check(f"{running_pods.RKT} stop {uuid}")
