@@ -14,9 +14,8 @@ PYTEST ?= $(VENV)/bin/python -m pytest
 
 VENV := .venv
 BUILD := build
-# What a host that does not come up, or is gone, has failed is tried once more; a test that failed is not. Where several hosts share the
-# machine, so is what took longer than a test allows: the summary names each.
-RERUN_LOST_HOSTS := --reruns 1 --only-rerun HostDownError --only-rerun TimeoutExpired --only-rerun "not within" -rR
+# What a host that does not come up, or is gone, has failed is tried once more, and the summary names it; a test that failed is not.
+RERUN_LOST_HOSTS := --reruns 1 --only-rerun HostDownError -rR
 # Tests of hosts wait more than they work: several modules at a time, those first that do work, since their machines are emulated.
 SIDE_BY_SIDE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # A run that was asked for hosts and cannot have them is red, not green with all of it skipped.
