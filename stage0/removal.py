@@ -14,6 +14,7 @@ from appc.errors import UserError
 from linux import mount
 from linux.files import open_directory_here
 from linux.process import run_entrypoint
+from linux.steps import reached
 from poddir import layout, status
 
 from .output import Failure, quote
@@ -41,9 +42,11 @@ def delete(context: Context, pod: Pod) -> bool:
     if pod.deleted():
         return True
     try:
-        if pod.directory == "exited-garbage":
-            _collect(context, pod)
+        collected = pod.directory == "exited-garbage" and _collect(context, pod)
         _unmount(pod)
+        if collected:
+            _note_collected(pod)
+        reached("collected")
         _delete_files(pod)
     except (UserError, OSError) as error:
         context.log.failure(error)
@@ -51,15 +54,18 @@ def delete(context: Context, pod: Pod) -> bool:
     return True
 
 
-def _collect(context: Context, pod: Pod) -> None:
-    """Run stage1's gc, which needs its file system even after a reboot. A pod that never got as far as that has nothing for it to do."""
+def _collect(context: Context, pod: Pod) -> bool:
+    """Run stage1's gc, which needs its file system even after a reboot; whether it did and worked.
+
+    A pod that never got as far as that, or that it has collected, has nothing for it to do.
+    """
     if not os.path.isdir(layout.stage1_rootfs(pod.path)):
-        return
+        return False
     try:
         mounted = _mount_stage1(context, pod)
     except (UserError, OSError) as error:
         context.log.error("skipping stage1 GC", error)
-        return
+        return False
     try:
         arguments = gc_arguments(read_stage1(pod.path), pod.uuid, debug=context.debug, local_config=context.local_config)
         context.log.diagnostic(f"Execing [{' '.join(arguments)}]")
@@ -69,9 +75,20 @@ def _collect(context: Context, pod: Pod) -> None:
             raise UserError(status_text(ended))
     except (UserError, OSError) as error:
         context.log.error(f"problem performing stage1 GC on {quote(pod.uuid)}", error)
+        return False
     finally:
         if mounted:
             mount.unmount(layout.stage1_rootfs(pod.path), mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+    return True
+
+
+def _note_collected(pod: Pod) -> None:
+    """Let the next try, should this one be cut off, not look for a gc whose files are half deleted."""
+    os.rename(layout.stage1_rootfs(pod.path), _collected_rootfs(pod))
+
+
+def _collected_rootfs(pod: Pod) -> str:
+    return layout.stage1_rootfs(pod.path) + ".collected"
 
 
 def _mount_stage1(context: Context, pod: Pod) -> bool:
@@ -163,10 +180,10 @@ def _tolerate_absence(act: Callable[[str], None], target: str) -> None:
 
 def _delete_files(pod: Pod) -> None:
     """The written files first: if that fails, the pod's manifest is still there for another try."""
-    for path, what in ((_stage1_files(pod), "pod rootfs"), (pod.path, "pod")):
+    files = [(path, "pod rootfs") for path in (_stage1_files(pod), _collected_rootfs(pod)) if path]
+    for path, what in (*files, (pod.path, "pod")):
         try:
-            if path:
-                delete_tree(path)
+            delete_tree(path)
         except OSError as error:
             raise Failure(f"unable to remove {what} {quote(pod.uuid)}") from error
 

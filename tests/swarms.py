@@ -61,8 +61,11 @@ def wait_for_tasks(swarm: Swarm, service: str, *nodes: str, timeout: float = 60)
         raise
 
 
-def wait_for_pages(host: Host, service: str, *nodes: str, network: str = NETWORK, timeout: float = 30) -> None:
-    """Until a container on `host` gets exactly the pages of `nodes` from the tasks of `service`, over a network of both hosts."""
+def wait_for_pages(host: Host, service: str, *nodes: str, network: str = NETWORK, timeout: float = 150) -> None:
+    """Until a container on `host` gets exactly the pages of `nodes` from the tasks of `service`, over a network of both hosts.
+
+    Hosts that took each other for lost, as busy ones may, tell each other of their tasks again within a minute, and a half.
+    """
     fetch = f"docker run --rm --network {network} busybox /bin/sh -c '{_quoted(_FETCH)}' tasks.{service}"
     wanted = "\n".join(sorted(nodes))
     host.wait_until(f'said=$({fetch} 2>&1); echo "$said"; [ "$(echo "$said" | sort)" = "{wanted}" ]', timeout=timeout)

@@ -15,7 +15,7 @@ import pytest
 import appliance
 from hosts import cache, image, vm
 from hosts.fixtures import need
-from hosts.host import Host
+from hosts.host import Host, HostError
 from hosts.vm import VmHost
 from stock.conftest import take_up
 from stock.marks import differs, only_ours
@@ -217,8 +217,12 @@ def test_after_a_reboot_no_pod_is_left_over(machine: VmHost) -> None:
 
 def assert_one_pod(host: Host) -> None:
     uuid = check(host, "cat /var/lib/skim/pod-uuid").strip()
-    wait_until(host, f'[ "$(ls -d /var/lib/rkt/pods/*/*)" = /var/lib/rkt/pods/run/{uuid} ]', timeout=30)
-    wait_until(host, '[ -z "$(ls /var/lib/skim/old)" ]', timeout=10)
+    try:
+        wait_until(host, f'[ "$(ls -d /var/lib/rkt/pods/*/*)" = /var/lib/rkt/pods/run/{uuid} ]', timeout=30)
+        wait_until(host, '[ -z "$(ls /var/lib/skim/old)" ]', timeout=10)
+    except HostError as error:
+        error.add_note(host.run("ls -ld /var/lib/rkt/pods/*/* /var/lib/skim/old/*; journalctl -b -u docker -u skim-collect").stdout)
+        raise
     assert uuid[:8] in host.check("/opt/skim/bin/rkt list")
 
 

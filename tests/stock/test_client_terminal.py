@@ -7,7 +7,7 @@ import pytest
 from hosts.host import Host
 
 TRAPS = """\
-for s in HUP INT QUIT USR1 USR2 TERM; do trap "echo got $s" $s; done
+for s in HUP INT QUIT USR1 USR2 TERM TSTP; do trap "echo got $s" $s; done
 trap 'echo end; exit 9' ALRM
 echo ready
 while :; do /bin/busybox sleep 0.1; done
@@ -25,7 +25,7 @@ def client(host: Host) -> str:
     return host.check("pgrep -x -f 'docker run --name box .*'").strip()
 
 
-@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM"])
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "TSTP"])
 def test_a_signal_to_the_client_reaches_the_container(docker: Host, name: str) -> None:
     start(docker, "", TRAPS)
     docker.check(f"kill -{name} {client(docker)}")
@@ -123,6 +123,23 @@ def test_in_the_background_of_a_shell_it_goes_on(docker: Host) -> None:
         shell.expect("done\r\n")
         shell.send("wait; echo status $?; exit\n")
         shell.expect("status 0")
+
+
+def test_ctrl_z_stops_the_client_and_not_the_container_and_fg_goes_on(docker: Host) -> None:
+    script = "while [ ! -e /go ]; do /bin/busybox sleep 0.1; done; echo en''d; exit 6"
+    with docker.terminal("bash --norc -i") as shell:
+        shell.expect(r"\$ |# ")
+        shell.send(f"docker run --name box --sig-proxy=false busybox sh -c '{script}'\n")  # else Ctrl-Z is the container's
+        docker.wait_until("docker inspect -f '{{.State.Running}}' box | grep true")
+        shell.send("\x1a")
+        shell.expect("Stopped")
+        assert docker.check(f"ps -o stat= -p {client(docker)}").startswith("T")
+        docker.check("docker exec box /bin/busybox touch /go")
+        assert docker.check("docker wait box") == "6\n"
+        shell.send("fg\n")
+        shell.expect("end\r\n")
+        shell.send("echo status $?\n")
+        shell.expect("status 6")
 
 
 def test_under_nohup_it_outlives_its_terminal(docker: Host) -> None:

@@ -165,23 +165,40 @@ def test_a_client_that_waits_is_told_of_the_end(docker: Host) -> None:
     docker.check("systemctl start docker.service")
 
 
-def test_dockerd_that_the_kernel_kills_for_its_memory_is_back(docker: Host, side: str) -> None:
+def starve(host: Host, pid: int) -> None:
+    """Let a process have hardly more memory than it has: what it asks for next has the kernel kill it."""
+    group = host.check(f"grep -E ':memory:|^0::' /proc/{pid}/cgroup | head -n 1").strip().split(":", 2)
+    if group[1] == "memory":
+        path = f"/sys/fs/cgroup/memory{group[2]}/starved"
+        host.check(f"mkdir {path} && echo 1000000 > {path}/memory.limit_in_bytes && echo {pid} > {path}/cgroup.procs")
+    else:
+        host.check(f"echo 1000000 > /sys/fs/cgroup{group[2]}/memory.max")
+
+
+WORK = """\
+docker save busybox | docker load & docker ps -a & docker images & docker info &
+for number in 1 2 3 4; do docker run --rm busybox /bin/busybox true & done
+wait
+"""
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_daemons_that_the_kernel_kills_for_their_memory_are_back(docker: Host, victim: str) -> None:
     with_live_restore(docker)
     start_counter(docker)
-    before, pid = state(docker, "counter"), dockerd_pid(docker)
-    group = docker.check(f"grep -E ':memory:|^0::' /proc/{pid}/cgroup | head -n 1").strip().split(":", 2)
-    if group[1] == "memory":
-        path = f"/sys/fs/cgroup/memory{group[2]}"
-        limit = f"echo $(($(cat {path}/memory.usage_in_bytes) + 300000)) > {path}/memory.limit_in_bytes"
-    else:
-        limit = f"echo 1000000 > /sys/fs/cgroup{group[2]}/memory.max"
-    docker.check(["sh", "-c", limit])
+    before = state(docker, "counter")
+    pids = {"dockerd": dockerd_pid(docker), "containerd": containerd_pid(docker)}
+    doomed = [pid for name, pid in pids.items() if victim in (name, "both")]
+    for pid in doomed:
+        starve(docker, pid)
     deadline = time.monotonic() + 60
-    while docker.run(f"[ -d /proc/{pid} ]").status == 0 and time.monotonic() < deadline:
-        docker.run("docker save busybox | docker load & docker info & docker ps -a & docker images & wait", timeout=60)
-    assert docker.run(f"[ -d /proc/{pid} ]").status != 0
-    docker.wait_until("docker info >/dev/null", timeout=60)
+    while any(docker.run(f"[ -d /proc/{pid} ]").status == 0 for pid in doomed):
+        assert time.monotonic() < deadline, "not killed"
+        docker.run(WORK, timeout=60)
+    docker.wait_until("docker run --rm busybox /bin/busybox true", timeout=60)
     assert state(docker, "counter") == before
+    last = numbers(docker, "counter")[-1]
+    docker.wait_until(f"docker logs counter | grep -x {last + 5}", timeout=20)
     docker.check("systemctl restart docker.service")
 
 

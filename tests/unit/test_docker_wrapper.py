@@ -281,6 +281,24 @@ def test_collect_tries_again_what_failed_and_forgets_what_is_gone(host: Host) ->
     assert list((host.state / "old").iterdir()) == []
 
 
+def test_collect_removes_what_was_cut_off_while_it_was_prepared(host: Host) -> None:
+    cut, busy = "55555555-5555-4555-8555-555555555555", "66666666-6666-4666-8666-666666666666"
+    for uuid in (cut, busy):
+        (host.root / "var/lib/rkt/pods/prepare" / uuid).mkdir(parents=True)
+    host.program(
+        host.root / "opt/skim/bin/rkt",
+        f"""#!/bin/sh
+        case "$*" in
+        "status {cut}") echo "state=aborted prepare" ;;
+        status*) echo state=preparing ;;
+        rm*) echo "$2" >>@OUT@/removed ;;
+        esac
+        """,
+    )
+    assert host.call("collect-pods").returncode == 0
+    assert (host.out / "removed").read_text().split() == [cut]
+
+
 @pytest.mark.parametrize(("result", "counted"), [("success", False), ("exit-code", True)])
 def test_only_failures_count_for_the_start_limit(host: Host, result: str, counted: bool) -> None:
     host.program(host.root / "bin/systemctl", FAKE)
