@@ -228,8 +228,7 @@ def assert_one_pod(host: Host) -> None:
 
 # Where the power goes: what leads there, and what is then so.
 CUTS = {
-    "start: the pod is made": ("systemctl start --no-block docker", "[ -s /var/lib/skim/pod-uuid ]"),
-    "start: containerd is up": ("systemctl start --no-block docker", "systemctl -q is-active containerd-rkt-*"),
+    "start: containerd is up": ("systemctl start --no-block docker", "systemctl -q is-active '{containerd}'"),
     "docker load: the archive arrives": ("docker load -i /var/tmp/big.tar >/dev/null 2>&1 &", '[ -n "$(ls /var/lib/docker/tmp)" ]'),
     "docker load: a layer is unpacked": (
         "ls /var/lib/docker/overlay2 >/tmp/layers; docker load -i /var/tmp/big.tar >/dev/null 2>&1 &",
@@ -237,9 +236,13 @@ CUTS = {
     ),
     "stop: containers are stopped": (
         "systemctl stop --no-block docker",
-        "systemctl show -p ActiveState docker-rkt-* | grep -q deactivating",
+        "systemctl show -p ActiveState '{docker}' | grep -q deactivating",
     ),
     "stop: dockerd is gone": ("systemctl stop --no-block docker", "[ ! -e /run/docker.pid ]"),
+}
+UNITS = {
+    "stock": {"docker": "docker.service", "containerd": "containerd.service"},
+    "ours": {"docker": "docker-rkt-*", "containerd": "containerd-rkt-*"},
 }
 
 
@@ -252,29 +255,42 @@ def loaded(machine: VmHost) -> VmHost:
     return machine
 
 
-@only_ours("it is about the pod")
 class TestPowerCut:
     """QEMU is killed at a chosen moment."""
 
     @pytest.mark.parametrize("moment", CUTS)
-    def test_the_next_boot_works_after_a_power_cut_during(self, loaded: VmHost, moment: str) -> None:
+    def test_the_next_boot_works_after_a_power_cut_during(self, loaded: VmHost, side: str, moment: str) -> None:
         act, condition = CUTS[moment]
         if moment.startswith("start"):
-            loaded.check("systemctl stop docker.service docker.socket && sync")
-        script = f"PATH=$PATH:/opt/bin\n{act}\nuntil {condition}; do :; done; echo now; exec sleep 1000"
-        command = ["timeout", "300", "sh", "-c", script]
-        with loaded.popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            assert process.stdout is not None
-            said = os.read(process.stdout.fileno(), 100)
-            loaded.stop(force=True)
-            process.kill()
-        loaded.boot()
-        assert said == b"now\n"
+            loaded.check(f"systemctl stop docker.service docker.socket {'containerd.service' if side == 'stock' else ''} && sync")
+        cut(loaded, act, condition.format(**UNITS[side]))
         assert_docker_works(loaded)
-        assert_one_pod(loaded)
+        if side == "ours":
+            assert_one_pod(loaded)
         wait_until(loaded, "docker ps --format '{{.Names}}' | grep -x keeper", timeout=30)
         if moment.startswith("docker load"):
             assert "big" in check(loaded, "docker load -i /var/tmp/big.tar && docker rmi big && sync")
+
+    @only_ours("there is no pod")
+    def test_the_next_boot_works_after_a_power_cut_before_the_pod_is_noted(self, loaded: VmHost) -> None:
+        """Its directory may be on the disk then, and its UUID not."""
+        loaded.check("systemctl stop docker.service docker.socket && sync")
+        cut(loaded, "systemctl start --no-block docker", '[ -n "$(ls /var/lib/rkt/pods/prepare)" ]')
+        assert_docker_works(loaded)
+        assert_one_pod(loaded)
+
+
+def cut(host: VmHost, act: str, condition: str) -> None:
+    """Cut the power when `act` has led to `condition`, and boot."""
+    script = f"PATH=$PATH:/opt/bin\n{act}\nuntil {condition}; do :; done; echo now; exec sleep 1000"
+    command = ["timeout", "300", "sh", "-c", script]
+    with host.popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        said = os.read(process.stdout.fileno(), 100)
+        host.stop(force=True)
+        process.kill()
+    host.boot()
+    assert said == b"now\n"
 
 
 def test_docker_works_without_apparmor_and_with_an_selinux_that_has_no_policy(machine: VmHost) -> None:
