@@ -170,7 +170,7 @@ def starve(host: Host, pid: int) -> None:
     group = host.check(f"grep -E ':memory:|^0::' /proc/{pid}/cgroup | head -n 1").strip().split(":", 2)
     if group[1] == "memory":
         path = f"/sys/fs/cgroup/memory{group[2]}/starved"
-        host.check(f"mkdir {path} && echo 1000000 > {path}/memory.limit_in_bytes && echo {pid} > {path}/cgroup.procs")
+        host.check(f"mkdir -p {path} && echo 1000000 > {path}/memory.limit_in_bytes && echo {pid} > {path}/cgroup.procs")
     else:
         host.check(f"echo 1000000 > /sys/fs/cgroup{group[2]}/memory.max")
 
