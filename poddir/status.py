@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,14 @@ def uses_overlay(pod: str) -> bool:
 
 
 def stage1_tree_id(pod: str) -> str:
-    """The tree store ID of the pod's stage1. Raises OSError."""
-    return _read(os.path.join(pod, layout.STAGE1_TREE_STORE_ID))
+    """The tree store ID of the pod's stage1. Raises OSError, also for a file that a power cut left empty or full of zeros."""
+    return _read_tree_id(os.path.join(pod, layout.STAGE1_TREE_STORE_ID))
 
 
 def app_tree_id(pod: str, app: str) -> str:
     """The tree store ID of an app's image, "" for a pod prepared by copying. Raises OSError."""
     try:
-        return _read(layout.app_tree_store_id(pod, app))
+        return _read_tree_id(layout.app_tree_store_id(pod, app))
     except FileNotFoundError:
         if uses_overlay(pod):
             raise
@@ -163,6 +164,13 @@ def read_integer(path: str) -> int | None:
     digits = word[1:] if word[0] in "+-" else word
     count = len(digits) - len(digits.lstrip("0123456789"))
     return int(word[: len(word) - len(digits) + count]) if count else None
+
+
+def _read_tree_id(path: str) -> str:
+    text = _read(path)
+    if not text or text.startswith(".") or "/" in text or "\0" in text:
+        raise OSError(errno.EIO, "there is no tree store ID in it", path)
+    return text
 
 
 def _read(path: str) -> str:

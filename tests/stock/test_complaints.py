@@ -161,13 +161,13 @@ def test_what_a_power_cut_left_half_prepared_is_removed_and_what_is_being_prepar
     left, busy = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
     place = "/var/lib/rkt/pods/prepare"
     up.check(f"mkdir {place}/{left} {place}/{busy}")
-    with up.popen(f"exec 9<{place}/{busy}; flock 9; echo held; exec sleep 1000", stdout=subprocess.PIPE) as holder:
+    with up.popen(f"exec 9<{place}/{busy}; flock 9; echo held; exec sleep 4711", stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         up.check("systemctl reset-failed docker.service; systemctl restart docker.service")
         up.wait_until(f"[ ! -e {place}/{left} ]", timeout=20)
         assert up.check(f"ls {place}").split() == [busy]
-        holder.kill()
+        up.check("pkill -x -f 'sleep 4711'")
     up.check("systemctl start skim-collect.service")
     assert up.check(f"ls {place}") == ""
 

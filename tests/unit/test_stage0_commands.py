@@ -19,61 +19,8 @@ from pathlib import Path
 import pytest
 
 from appc.tar import FILE, Header, header_blocks
-from stub_stage1 import app_image, stub_stage1
-
-ROOT = Path(__file__).parent.parent.parent
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: pods are made by root")
-Result = subprocess.CompletedProcess[str]
-
-
-class Stage0:
-    """Runs `python -m stage0` on a data directory; `prefix` puts it into a mount namespace."""
-
-    def __init__(self, directory: Path, prefix: list[str] | None = None) -> None:
-        self.directory = directory
-        self.data = directory / "data"
-        self.prefix = prefix or []
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.stage1 = stub_stage1(directory / "stage1.aci")
-        self.app = app_image(directory / "app.aci")
-
-    def command(self, *arguments: str) -> list[str]:
-        options = [
-            f"--dir={self.data}",
-            "--insecure-options=image",
-            f"--local-config={self.directory}",
-            f"--system-config={self.directory}",
-        ]
-        return [*self.prefix, sys.executable, "-m", "stage0", *options, *arguments]
-
-    def __call__(self, *arguments: str, **environment: str) -> Result:
-        return subprocess.run(
-            self.command(*arguments), env={**self.environment, **environment}, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        def heed_signals() -> None:  # a shell's background job, or what nohup started, ignores some, and so would its children
-            for number in (signal.SIGHUP, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-
-        environment = {**self.environment, **environment}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(self.command(*arguments), env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_signals)
-
-    def ok(self, *arguments: str) -> str:
-        """What it printed, or a failure of the test."""
-        done = self(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def prepare(self, *arguments: str) -> str:
-        return self.ok("prepare", f"--stage1-path={self.stage1}", *arguments, str(self.app), "--name=app")
-
-    def pods(self) -> dict[str, list[str]]:
-        return {state.name: names for state in sorted((self.data / "pods").iterdir()) if (names := [pod.name for pod in state.iterdir()])}
-
-    def pod(self, uuid: str, state: str = "run") -> Path:
-        return self.data / "pods" / state / uuid
+from stage0_commands import Stage0, in_mount_namespace, lines, needs_root
+from stub_stage1 import stub_stage1
 
 
 @pytest.fixture
@@ -83,14 +30,8 @@ def stage0(tmp_path: Path) -> Stage0:
 
 @pytest.fixture
 def mounting(tmp_path: Path) -> Iterator[Stage0]:
-    """stage0 in a mount namespace that goes away with everything in it."""
-    holder = subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    if not holder.stdout.readline():
-        pytest.skip("needs a mount namespace: unshare --mount does not work here")
-    yield Stage0(tmp_path, ["nsenter", f"--target={holder.pid}", "--mount", f"--wd={ROOT}"])
-    holder.kill()
-    holder.communicate()
+    with in_mount_namespace(tmp_path) as stage0:
+        yield stage0
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -98,10 +39,6 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
 
 
 # Without root.
@@ -281,23 +218,6 @@ def test_life_of_a_pod(stage0: Stage0) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize(("version", "words"), [("4", []), ("5", ["--local-config", "LOCAL"]), (None, [])])
-def test_gc_of_stage1(stage0: Stage0, version: str | None, words: list[str]) -> None:
-    """Its output is discarded, its failure is told and does not keep the pod from being deleted."""
-    record = stage0.directory / "gc"
-    stub_stage1(stage0.stage1, version=version, gc=f'cp gc-arguments "{record}"; exit 7')
-    uuid = stage0.prepare("--no-overlay")
-    stage0("run-prepared", uuid)
-    done = stage0("rm", uuid)
-    assert (done.returncode, done.stdout) == (0, f'"{uuid}"\n')
-    assert done.stderr == f'rm: problem performing stage1 GC on "{uuid}": exit status 7\n'
-    garbage = stage0.pod(uuid, "exited-garbage")
-    arguments = [str(stage0.directory) if word == "LOCAL" else word for word in words]
-    assert lines(record) == [f"{garbage}/stage1/rootfs/stub/gc", *arguments, uuid]
-    assert stage0.pods() == {}
-
-
-@needs_root
 def test_missing_entrypoints(stage0: Stage0) -> None:
     stub_stage1(stage0.stage1, without=("stop", "enter"))
     uuid = stage0.prepare("--no-overlay")
@@ -314,29 +234,6 @@ def test_missing_entrypoints(stage0: Stage0) -> None:
     uuid = stage0.prepare("--no-overlay")
     assert "stage0: error determining 'run' entrypoint: " + missing.format("run") in stage0("run-prepared", uuid).stderr
     assert stage0.ok("status", uuid).splitlines()[0] == "state=exited"
-
-
-@needs_root
-def test_killed_while_preparing_is_collected(stage0: Stage0) -> None:
-    from poddir import pods
-
-    with pods.create(str(stage0.data)) as pod:
-        uuid = pod.uuid
-    assert stage0.ok("status", uuid) == "state=aborted prepare\ncreated=0001-01-01 00:00:00 +0000 UTC"
-    done = stage0("gc")
-    assert done.stderr == f'gc: moving failed prepare "{uuid}" to garbage\n'
-    assert done.stdout == f'Garbage collecting pod "{uuid}"\n'
-    assert stage0.pods() == {}
-
-
-@needs_root
-def test_prepared_pods_expire(stage0: Stage0) -> None:
-    uuid = stage0.prepare("--no-overlay")
-    assert stage0.ok("gc") == ""
-    assert stage0.ok("gc", "--mark-only", "--expire-prepared=0s") == ""
-    assert stage0.pods() == {"prepared": [uuid]}
-    assert stage0.ok("gc", "--expire-prepared=0s") == f'Garbage collecting pod "{uuid}"'
-    assert stage0.pods() == {}
 
 
 @needs_root
@@ -375,27 +272,6 @@ def test_pod_manifest_is_taken_byte_for_byte(stage0: Stage0) -> None:
 
 
 @needs_root
-def test_overlay_pod_and_reboot(mounting: Stage0) -> None:
-    if "nodev\toverlay\n" not in Path("/proc/filesystems").read_text():
-        pytest.skip("needs overlay: not in /proc/filesystems")
-    record = mounting.directory / "gc"
-    stub_stage1(mounting.stage1, gc=f'cat "$(dirname "$0")/../rkt/status/app" > "{record}"')
-    done = mounting("run", f"--stage1-path={mounting.stage1}", str(mounting.app), "--name=app", STUB_STATUS="3")
-    assert done.returncode == 3, done.stderr
-    (uuid,) = mounting.pods()["run"]
-    assert mounting.ok("status", uuid).splitlines()[-1] == "app-app=3"
-    mounts = subprocess.run([*mounting.prefix, "cat", "/proc/self/mountinfo"], capture_output=True, text=True, check=True).stdout
-    below = [line.split()[4] for line in mounts.splitlines() if uuid in line]
-    rootfs = str(mounting.pod(uuid) / "stage1/rootfs")
-    assert below == [rootfs, f"{rootfs}/opt/stage2/app/rootfs"]
-    for target in reversed(below):
-        subprocess.run([*mounting.prefix, "umount", target], check=True)
-    assert mounting.ok("gc", "--grace-period=0s") == f'Garbage collecting pod "{uuid}"'
-    assert record.read_text() == "3\n"
-    assert mounting.pods() == {}
-
-
-@needs_root
 def test_copies_where_overlay_cannot_be(mounting: Stage0) -> None:
     directories = {name: mounting.directory / "on-overlay" / name for name in ("lower", "upper", "work")}
     for directory in (*directories.values(), mounting.data):
@@ -408,75 +284,3 @@ def test_copies_where_overlay_cannot_be(mounting: Stage0) -> None:
     assert (run.returncode, run.stdout) == (0, "ran\n")
     assert run.stderr.startswith('run: disabling overlay support: "unsupported filesystem: overlay"\n')
     assert mounting.ok("gc", "--grace-period=0s").startswith("Garbage collecting pod")
-
-
-@needs_root
-def test_nothing_is_deleted_through_a_mount(mounting: Stage0) -> None:
-    """A volume of the user's is still mounted when the pod is deleted: unmounted, and its files stay."""
-    uuid = mounting.prepare("--no-overlay")
-    mounting("run-prepared", uuid)
-    volume = mounting.directory / "volume"
-    (volume / "sub").mkdir(parents=True)
-    (volume / "precious").touch()
-    target = mounting.pod(uuid) / "stage1/rootfs/opt/stage2/app/rootfs/etc"
-    subprocess.run([*mounting.prefix, "mount", "--bind", str(volume), str(target)], check=True)
-    subprocess.run([*mounting.prefix, "mount", "-t", "tmpfs", "none", str(target / "sub")], check=True)
-    assert mounting("rm", uuid).returncode == 0
-    assert sorted(path.name for path in volume.iterdir()) == ["precious", "sub"]
-    assert mounting.pods() == {}
-
-
-@needs_root
-def test_deletion_stops_at_a_mount(mounting: Stage0) -> None:
-    tree, volume = mounting.directory / "tree", mounting.directory / "volume"
-    (tree / "below").mkdir(parents=True)
-    volume.mkdir()
-    (volume / "precious").touch()
-    code = f"""
-from linux import mount
-from stage0.removal import delete_tree
-mount.bind({str(volume)!r}, {str(tree / "below")!r})
-try:
-    delete_tree({str(tree)!r})
-except OSError as error:
-    print(error.errno)
-"""
-    done = subprocess.run(
-        [*mounting.prefix, sys.executable, "-c", code], env=mounting.environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "18\n", done.stderr
-    assert (volume / "precious").exists()
-
-
-def test_deletion_of_very_deep_directories(tmp_path: Path) -> None:
-    """Deeper than a process may have files open, and than a path may be long."""
-    from stage0.removal import delete_tree
-
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    parent = os.open(tree, os.O_RDONLY)
-    for _ in range(5000):
-        os.mkdir("d" * 10, dir_fd=parent)
-        os.close(os.open("file", os.O_CREAT, dir_fd=parent))
-        below = os.open("d" * 10, os.O_RDONLY, dir_fd=parent)
-        os.close(parent)
-        parent = below
-    os.close(parent)
-    delete_tree(str(tree))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-@needs_root
-def test_concurrent_use(stage0: Stage0) -> None:
-    """gc, rm and list at the same time: the pods are gone afterwards, and nothing fails in a way that is not one of a race."""
-    uuids = [stage0.prepare("--no-overlay") for _ in range(3)]
-    for uuid in uuids:
-        stage0("run-prepared", uuid)
-    commands = [("gc", "--grace-period=0s"), ("gc", "--grace-period=0s"), ("rm", uuids[1]), ("list",)]
-    processes = [stage0.start(*command) for command in commands]
-    errors = [process.communicate()[1] for process in processes]
-    assert not any("Traceback" in error for error in errors), errors
-    assert [process.returncode for process in processes][:2] == [0, 0], errors
-    stage0("gc", "--grace-period=0s")
-    assert stage0.pods() == {}
