@@ -13,25 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from appc.tar import FILE, Header, header_blocks
-from stage0_commands import Stage0, in_mount_namespace, lines, needs_root
+from stage0_commands import Stage0, lines, needs_root
 from stub_stage1 import stub_stage1
-
-
-@pytest.fixture
-def stage0(tmp_path: Path) -> Stage0:
-    return Stage0(tmp_path)
-
-
-@pytest.fixture
-def mounting(tmp_path: Path) -> Iterator[Stage0]:
-    with in_mount_namespace(tmp_path) as stage0:
-        yield stage0
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -5,24 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stage0_commands import Stage0, in_mount_namespace, lines, needs_root
+from stage0_commands import Stage0, lines, needs_root
 from stub_stage1 import stub_stage1
-
-
-@pytest.fixture
-def stage0(tmp_path: Path) -> Stage0:
-    return Stage0(tmp_path)
-
-
-@pytest.fixture
-def mounting(tmp_path: Path) -> Iterator[Stage0]:
-    with in_mount_namespace(tmp_path) as stage0:
-        yield stage0
 
 
 @needs_root
