@@ -182,10 +182,16 @@ wait
 """
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_daemons_that_the_kernel_kills_for_their_memory_are_back(docker: Host, victim: str) -> None:
-    with_live_restore(docker)
-    start_counter(docker)
+# Not both without live-restore: whom the kernel kills first decides what dockerd finds, and it may leave a container stopped, on stock too.
+@pytest.mark.parametrize(
+    ("victim", "live_restore"),
+    [*((victim, True) for victim in VICTIMS), ("dockerd", False), ("containerd", False)],
+    ids=lambda value: value if isinstance(value, str) else "live-restore" if value else "without",
+)
+def test_daemons_that_the_kernel_kills_for_their_memory_are_back(docker: Host, victim: str, live_restore: bool) -> None:
+    if live_restore:
+        with_live_restore(docker)
+    start_counter(docker, "--restart", "always")
     before = state(docker, "counter")
     pids = {"dockerd": dockerd_pid(docker), "containerd": containerd_pid(docker)}
     doomed = [pid for name, pid in pids.items() if victim in (name, "both")]
@@ -196,9 +202,11 @@ def test_daemons_that_the_kernel_kills_for_their_memory_are_back(docker: Host, v
         assert time.monotonic() < deadline, "not killed"
         docker.run(WORK, timeout=60)
     docker.wait_until("docker run --rm busybox /bin/busybox true", timeout=60)
-    assert state(docker, "counter") == before
-    last = numbers(docker, "counter")[-1]
-    docker.wait_until(f"docker logs counter | grep -x {last + 5}", timeout=20)
+    if live_restore or victim == "containerd":
+        assert state(docker, "counter") == before
+    docker.wait_until("docker inspect -f '{{.State.Status}}' counter | grep -x running", timeout=20)
+    lines = len(numbers(docker, "counter"))
+    docker.wait_until(f"[ $(docker logs counter | wc -l) -ge {lines + 5} ]", timeout=20)
     docker.check("systemctl restart docker.service")
 
 
