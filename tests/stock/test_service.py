@@ -139,6 +139,12 @@ def test_status_says_that_it_runs(docker: Host) -> None:
     assert "dockerd" in text
 
 
+def test_a_wrong_argument_of_dockerd_is_told_with_docker_running(docker: Host) -> None:
+    done = docker.run("dockerd --nonsense")
+    assert done.status == 1
+    assert "unknown flag: --nonsense" in done.stderr
+
+
 @only_ours("there is one engine, and no pod")
 def test_status_says_which_engine_and_pod(ours: Host) -> None:
     wait_for_docker(ours)

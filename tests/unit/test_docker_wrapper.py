@@ -238,6 +238,13 @@ def test_second_dockerd_is_refused_and_the_lock_ends_with_the_first(host: Host) 
     second = host.call("dockerd")
     assert second.returncode == 1
     assert "running already" in second.stderr
+    # What is wrong with its arguments is said first, by dockerd itself.
+    refuses = '#!/bin/sh\ncase "$*" in *--nonsense*) echo "unknown flag: $1" >&2; exit 125 ;; esac\n'
+    program = host.program(host.run / "docker/docker/usr/sbin/dockerd", refuses)
+    third = host.call("dockerd", "--nonsense")
+    assert (third.returncode, third.stderr) == (125, "unknown flag: --nonsense\n")
+    assert "running already" in host.call("dockerd", "-D").stderr
+    program.unlink()
     # The refused start's ExecStopPost= must not touch the pod of the first.
     assert host.call("collect-pods", "--ended").returncode == 0
     assert (host.state / "pod-uuid").exists()
