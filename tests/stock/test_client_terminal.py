@@ -144,6 +144,7 @@ def test_ctrl_z_stops_the_client_and_not_the_container_and_fg_goes_on(docker: Ho
 
 
 def test_under_nohup_it_outlives_its_terminal(docker: Host) -> None:
+    docker.check("rm -f /tmp/out")
     with docker.terminal("bash --norc -i") as shell:
         shell.expect(r"\$ |# ")
         script = "echo ready; until [ -e /go ]; do /bin/busybox sleep 0.1; done; echo end"
