@@ -14,6 +14,9 @@ DEFAULT_DATA_DIRECTORY = "/var/lib/rkt"
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
 
+# What every tree store ID begins with.
+TREE_ID_PREFIX = "deps-"
+
 # Files at the top of a pod directory.
 POD_MANIFEST = "pod"
 POD_LOCK = "pod.lck"

@@ -168,7 +168,7 @@ def read_integer(path: str) -> int | None:
 
 def _read_tree_id(path: str) -> str:
     text = _read(path)
-    if not text or text.startswith(".") or "/" in text or "\0" in text:
+    if not text.startswith(layout.TREE_ID_PREFIX) or "/" in text or "\0" in text:
         raise OSError(errno.EIO, "there is no tree store ID in it", path)
     return text
 

@@ -46,7 +46,7 @@ def delete(context: Context, pod: Pod) -> bool:
         _unmount(pod)
         if collected:
             _note_collected(pod)
-        reached("collected")
+            reached("collected")
         _delete_files(pod)
     except (UserError, OSError) as error:
         context.log.failure(error)
@@ -180,10 +180,10 @@ def _tolerate_absence(act: Callable[[str], None], target: str) -> None:
 
 def _delete_files(pod: Pod) -> None:
     """The written files first: if that fails, the pod's manifest is still there for another try."""
-    files = [(path, "pod rootfs") for path in (_stage1_files(pod), _collected_rootfs(pod)) if path]
-    for path, what in (*files, (pod.path, "pod")):
+    for path, what in ((_stage1_files(pod), "pod rootfs"), (_collected_rootfs(pod), "pod rootfs"), (pod.path, "pod")):
         try:
-            delete_tree(path)
+            if path:
+                delete_tree(path)
         except OSError as error:
             raise Failure(f"unable to remove {what} {quote(pod.uuid)}") from error
 

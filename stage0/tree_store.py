@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from stage0.store import Store
 
-_PREFIX = "deps-"
 _DIRECTORY_MODE = 0o755
 
 
@@ -150,7 +149,7 @@ class TreeStore:
 
 def tree_id_of(keys: Iterable[str]) -> str:
     """`$TSID` of a flattened dependency list, the upper image first."""
-    return _PREFIX + key_of_digest(sha512_of(",".join(keys).encode()))
+    return layout.TREE_ID_PREFIX + key_of_digest(sha512_of(",".join(keys).encode()))
 
 
 def _read(path: str) -> str:
