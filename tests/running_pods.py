@@ -177,3 +177,23 @@ def leftovers(host: Host, uuid: str) -> str:
         f"systemctl list-units --all --plain --no-legend | grep -e {uuid} -e {bare}"
     )
     return found.stdout
+
+
+@contextmanager
+def held_at(host: Host, step: str, arguments: str = "first second") -> Iterator[Pod]:
+    """A pod whose start stands still after `step`."""
+    with running(host, arguments, ready=False, command=in_background, environment={"SKIM_STOP_AT": step}) as pod:
+        holder = host.wait_until(lock_holder_command(pod.uuid), timeout=20).strip()
+        host.wait_until(f"grep -q '^State:.T' /proc/{holder}/status", timeout=20)
+        yield pod
+
+
+def lock_holder_command(uuid: str) -> str:
+    """Shell text that says who holds the pod's lock."""
+    find = f"inode=$(stat -c %i /var/lib/rkt/pods/*/{uuid})"
+    return find + '; set -- $(grep "FLOCK .*WRITE .*:$inode " /proc/locks); [ "${5:-0}" -gt 0 ] && echo $5'
+
+
+def lock_holder(host: Host, uuid: str) -> str:
+    """Its PID, "0" if nobody does."""
+    return host.run(lock_holder_command(uuid)).stdout.strip() or "0"

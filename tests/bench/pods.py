@@ -26,7 +26,7 @@ _APP = "echo up > /dev/shm/up; trap 'exit 0' TERM; while :; do /bin/busybox slee
 
 _IDLE_SECONDS = 3
 
-# What the medians may reach: a third more than two cores showed. The peer's few milliseconds make the ratio of a start largest
+# What the medians may reach: about a third more than two cores showed. The peer's few milliseconds make the ratio of a start largest
 # when the machine is quiet (12.6, 2.9), and that of a stop when it is busy (6.8).
 _LIMITS = {"run-1-app": 16.0, "run-10-apps": 4.0, "stop": 9.0, "supervisor-pss": 18_000_000}
 _LIMITS_OF_FLY = {"run-1-app": 7.0, "stop": 5.0, "gc-500": 2.0}
