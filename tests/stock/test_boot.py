@@ -240,6 +240,11 @@ CUTS = {
     ),
     "stop: dockerd is gone": ("systemctl stop --no-block docker", "[ ! -e /run/docker.pid ]"),
 }
+# Of our starts: the directory may be on the disk, and the UUID not.
+POD_CUTS = {
+    "the pod has a directory": '[ -n "$(ls /var/lib/rkt/pods/prepare)" ]',
+    "the pod is noted": "[ -s /var/lib/skim/pod-uuid ]",
+}
 UNITS = {
     "stock": {"docker": "docker.service", "containerd": "containerd.service"},
     "ours": {"docker": "docker-rkt-*", "containerd": "containerd-rkt-*"},
@@ -264,20 +269,23 @@ class TestPowerCut:
         if moment.startswith("start"):
             loaded.check(f"systemctl stop docker.service docker.socket {'containerd.service' if side == 'stock' else ''} && sync")
         cut(loaded, act, condition.format(**UNITS[side]))
-        assert_docker_works(loaded)
-        if side == "ours":
-            assert_one_pod(loaded)
-        wait_until(loaded, "docker ps --format '{{.Names}}' | grep -x keeper", timeout=30)
+        assert_all_is_back(loaded, side)
         if moment.startswith("docker load"):
             assert "big" in check(loaded, "docker load -i /var/tmp/big.tar && docker rmi big && sync")
 
     @only_ours("there is no pod")
-    def test_the_next_boot_works_after_a_power_cut_before_the_pod_is_noted(self, loaded: VmHost) -> None:
-        """Its directory may be on the disk then, and its UUID not."""
+    @pytest.mark.parametrize("condition", POD_CUTS.values(), ids=POD_CUTS)
+    def test_the_next_boot_works_after_a_power_cut_when(self, loaded: VmHost, side: str, condition: str) -> None:
         loaded.check("systemctl stop docker.service docker.socket && sync")
-        cut(loaded, "systemctl start --no-block docker", '[ -n "$(ls /var/lib/rkt/pods/prepare)" ]')
-        assert_docker_works(loaded)
-        assert_one_pod(loaded)
+        cut(loaded, "systemctl start --no-block docker", condition)
+        assert_all_is_back(loaded, side)
+
+
+def assert_all_is_back(host: VmHost, side: str) -> None:
+    assert_docker_works(host)
+    if side == "ours":
+        assert_one_pod(host)
+    wait_until(host, "docker ps --format '{{.Names}}' | grep -x keeper", timeout=30)
 
 
 def cut(host: VmHost, act: str, condition: str) -> None:

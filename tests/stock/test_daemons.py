@@ -182,7 +182,7 @@ wait
 """
 
 
-# Not both without live-restore: whom the kernel kills first decides what dockerd finds, and it may leave a container stopped, on stock too.
+# Not both without live-restore: a container with `--restart always` stayed stopped then, on stock as on ours.
 @pytest.mark.parametrize(
     ("victim", "live_restore"),
     [*((victim, True) for victim in VICTIMS), ("dockerd", False), ("containerd", False)],

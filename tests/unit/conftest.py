@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stage0_commands import Stage0, in_mount_namespace
+from unit.stage0_process import Stage0, in_mount_namespace
 
 
 @pytest.fixture

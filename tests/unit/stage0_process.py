@@ -14,7 +14,7 @@ import pytest
 
 from stub_stage1 import app_image, stub_stage1
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: pods are made by root")
 Result = subprocess.CompletedProcess[str]
 

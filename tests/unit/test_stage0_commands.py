@@ -18,8 +18,8 @@ from collections.abc import Callable
 import pytest
 
 from appc.tar import FILE, Header, header_blocks
-from stage0_commands import Stage0, lines, needs_root
 from stub_stage1 import stub_stage1
+from unit.stage0_process import Stage0, lines, needs_root
 
 
 def wait_for(condition: Callable[[], object]) -> None:

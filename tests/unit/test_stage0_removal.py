@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stage0_commands import Stage0, lines, needs_root
 from stub_stage1 import stub_stage1
+from unit.stage0_process import Stage0, lines, needs_root
 
 
 @needs_root
