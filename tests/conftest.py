@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Generator
 
 import pytest
+
+from hosts.host import Host
 
 # Assertions there explain themselves as those in test modules do.
 pytest.register_assert_rewrite("docker_behaviour")
@@ -20,3 +23,14 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The module that takes longest first: what starts last would go on alone at the end, on one of the processors."""
     items.sort(key=lambda item: item.path.name != "test_boot.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows what its hosts had to say: they are gone when somebody reads it."""
+    report = yield
+    if report.failed:
+        for host in sorted(Host.of_this_process, key=lambda host: host.name):
+            if said := host.last_words():
+                report.sections.append((f"last words of {host.name}", said))
+    return report

@@ -134,6 +134,15 @@ def test_disk_outlives_shutdown_reboot_and_power_cut(fresh_host: Host) -> None:
         fresh_host.check("touch /run/lost")
 
 
+def test_its_last_words_are_those_of_the_journal_then_of_the_console(fresh_host: Host) -> None:
+    fresh_host.check("echo the last straw | systemd-cat && journalctl --sync")
+    assert "the last straw" in fresh_host.last_words()
+    fresh_host.stop(force=True)
+    assert "Welcome to" in fresh_host.last_words(lines=1000)
+    fresh_host.close()
+    assert fresh_host.last_words() == ""
+
+
 def test_failing_preparation_leaves_nothing(progress: cache.Progress) -> None:
     def prepare(root: Path) -> None:
         raise ValueError("no such luck")

@@ -14,10 +14,11 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, ClassVar, NamedTuple, Self
 
 from hosts import cache, sweep
 from hosts.guardian import Record
@@ -57,6 +58,7 @@ class Host(abc.ABC):
     kind = ""
     slowness = 1.0
     """By how much every time that a test allows is stretched: an emulated machine is many times slower than this one."""
+    of_this_process: ClassVar[weakref.WeakSet[Host]] = weakref.WeakSet()
 
     def __init__(self, *, name: str | None = None, progress: cache.Progress = cache.to_stderr) -> None:
         sweep.sweep(progress)
@@ -78,6 +80,7 @@ class Host(abc.ABC):
         os.close(lock)
         self._events = b""
         self._kept = False
+        self.of_this_process.add(self)
 
     def __repr__(self) -> str:
         return f"<{self.kind} host {self.name}>"
@@ -134,6 +137,13 @@ class Host(abc.ABC):
         """Let it outlive this process and `close`; `python -m hosts stop NAME` ends it."""
         self._tell("keep")
         self._kept = True
+
+    def last_words(self, lines: int = 60) -> str:
+        """The end of its journal, or of its console where that cannot be had, for who wonders why a test failed; empty after `close`."""
+        try:
+            return self.check(["journalctl", "--no-pager", "--output=short-monotonic", f"--lines={lines}"], timeout=10)
+        except (HostError, OSError, subprocess.TimeoutExpired):
+            return self.console_end(lines)
 
     def __enter__(self) -> Self:
         return self
