@@ -15,7 +15,7 @@ import pytest
 
 from hosts import cache, image, sweep
 from hosts.fixtures import traces
-from hosts.host import Host, HostError
+from hosts.host import Host, HostDownError, HostError
 from hosts.nspawn import NspawnHost
 from hosts.testinfra_backend import inspected
 
@@ -132,6 +132,13 @@ def test_disk_outlives_shutdown_reboot_and_power_cut(fresh_host: Host) -> None:
             fresh_host.boot()
         assert fresh_host.run("cat /var/kept; test -e /run/lost") == (1, "kept\n", "")
         fresh_host.check("touch /run/lost")
+
+
+def test_a_guardian_that_fails_says_why(fresh_host: Host) -> None:
+    (fresh_host.folder / "host.json").write_text("{")
+    fresh_host.stop()
+    with pytest.raises(HostDownError, match="JSONDecodeError"):
+        fresh_host.boot()
 
 
 def test_its_last_words_are_those_of_the_journal_then_of_the_console(fresh_host: Host) -> None:

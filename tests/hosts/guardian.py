@@ -117,15 +117,19 @@ class Guardian:
         self.selector.register(ours, selectors.EVENT_READ, "signal")
         self.selector.register(0, selectors.EVENT_READ, "command")
         while not (self.ending and self.child is None):
-            for key, _ in self.selector.select(timeout=1.0 if self.stop_before else None):
-                if key.data == "signal":
-                    self._signals(ours.recv(256))
-                elif key.data == "command":
-                    self._commands()
-                elif key.data == "console":
-                    self._drain()
+            self.turn(ours)
             if self.stop_before and time.monotonic() > self.stop_before:
                 self._cut()
+
+    def turn(self, signals: socket.socket) -> None:
+        """Wait for something to happen and see to it. Signals come last: with the process its console goes."""
+        happened = {key.data for key, _ in self.selector.select(timeout=1.0 if self.stop_before else None)}
+        if "command" in happened:
+            self._commands()
+        if "console" in happened:
+            self._drain()
+        if "signal" in happened:
+            self._signals(signals.recv(256))
 
     def _commands(self) -> None:
         data = os.read(0, 4096)
@@ -213,7 +217,8 @@ class Guardian:
             )
         else:
             for pid in children(self.child.pid):
-                os.kill(pid, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
     def _cut(self) -> None:
         if self.child is not None:
@@ -236,7 +241,7 @@ class Guardian:
             self.selector.unregister(self.terminal)
             os.close(self.terminal)
             self.terminal = -1
-        cgroup.kill([Path(group) for group in self.record.cgroups])
+        cgroup.kill([Path(group) for group in self.record.cgroups], patience=30)
         for left in self.record.remove:
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(left)

@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -66,17 +67,17 @@ class Host(abc.ABC):
         self.progress = progress
         self.folder, lock = sweep.register(self.name)
         environment = {**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parents[1])}
-        with (self.folder / "guardian.log").open("wb") as log:
-            self._guardian = subprocess.Popen(
-                [sys.executable, "-B", "-m", "hosts.guardian", os.fspath(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=[lock],
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
+        self._guardian_log = tempfile.TemporaryFile()  # noqa: SIM115 - read when the guardian is gone, and its directory with it
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-B", "-m", "hosts.guardian", os.fspath(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._guardian_log,
+            pass_fds=[lock],
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
         os.close(lock)
         self._events = b""
         self._kept = False
@@ -294,8 +295,15 @@ class Host(abc.ABC):
 
     def _tell(self, word: str) -> None:
         assert self._guardian.stdin is not None
-        self._guardian.stdin.write(word.encode() + b"\n")
-        self._guardian.stdin.flush()
+        try:
+            self._guardian.stdin.write(word.encode() + b"\n")
+            self._guardian.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._guardian_gone() from error
+
+    def _guardian_gone(self) -> HostDownError:
+        self._guardian_log.seek(0)
+        return HostDownError(f"the guardian of {self.name} is gone\n{self._guardian_log.read().decode(errors='replace')}")
 
     def _event(self, *, timeout: float) -> dict[str, Any]:
         """The guardian's next event. Raises HostDownError when none comes within `timeout` seconds."""
@@ -306,7 +314,7 @@ class Host(abc.ABC):
                 raise HostDownError(f"{self.name} is neither up nor down after {timeout:g} s\n{self.console_end()}")
             data = os.read(self._guardian.stdout.fileno(), 4096)
             if not data:
-                raise HostDownError(f"the guardian of {self.name} is gone")
+                raise self._guardian_gone()
             self._events += data
         line, _, self._events = self._events.partition(b"\n")
         event = json.loads(line)
