@@ -5,12 +5,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 from hosts.host import Host
 
 # Assertions there explain themselves as those in test modules do.
 pytest.register_assert_rewrite("docker_behaviour")
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile("skim", deadline=None)
+hypothesis.settings.load_profile("skim")
 
 
 def pytest_configure() -> None:

@@ -268,5 +268,5 @@ class TestGc:
             assert pods_host.check(f"ls {PODS}/run {PODS}/exited-garbage | grep -c -e '-.*-' || :").strip() == "0"
             print(f"{count} pods: {seconds[count]:.1f} s, {seconds[count] / count * 1000:.0f} ms each")
         assert seconds[500] < 60
-        assert seconds[500] / 500 <= 1.6 * seconds[100] / 100
+        assert seconds[500] / 500 <= 2.5 * seconds[100] / 100  # it would be five times as much if each looked at all
         assert pods_host.run("grep -c rkt/pods/ /proc/self/mountinfo").stdout.strip() == "0"

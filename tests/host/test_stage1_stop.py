@@ -131,9 +131,7 @@ class TestStop:
             )
             assert inside.stdout is not None
             assert inside.stdout.readline() == b"in\n"
-            start = time.monotonic()
             assert pod.stop().status == 0
             assert pod.finished(30)[0] == 0
-            assert time.monotonic() - start < 4
-            assert inside.wait(20) != 0
+            assert inside.wait(20) == -1  # of the hangup at once, and not killed after its five seconds
             inside.stdout.close()

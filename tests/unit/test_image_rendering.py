@@ -267,7 +267,7 @@ nested = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(components, nested, max_size=4), st.sampled_from(["gzip", "none"]))
 def test_any_tree_comes_back_as_it_was(content: dict[str, Any], compression: str) -> None:
     """dict: a directory, bytes: a file, str: a symlink."""
