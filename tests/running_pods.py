@@ -17,6 +17,7 @@ from small_images import SERVE, write_image
 
 RKT = "/opt/skim/bin/rkt"
 PODS = "/var/lib/rkt/pods"
+SLEEP = "/bin/busybox sleep"
 _IMAGES = "var/tmp/images"
 
 # What the apps of these images do: the words after `--` are theirs.
@@ -152,6 +153,17 @@ def running(
         yield pod
     finally:
         remove(pod)
+
+
+@contextmanager
+def entered(pod: Pod, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`rkt enter` of a shell of the image in the background, and what it writes; killed at the end if it is still there."""
+    argv = [RKT, "enter", pod.uuid, "busybox", "sh", "-c", script]
+    with pod.host.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def remove(pod: Pod) -> None:

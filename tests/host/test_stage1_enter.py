@@ -11,9 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from hosts.host import Host
-from running_pods import RKT, held_at, lock_holder, run_command, running
-
-SLEEP = "/bin/busybox sleep"
+from running_pods import RKT, SLEEP, entered, held_at, lock_holder, run_command, running
 
 
 @contextmanager
@@ -44,19 +42,13 @@ class TestEnter:
             ]
 
     def test_is_in_the_pods_slice_and_gone_with_it(self, pods_host: Host) -> None:
-        with running(pods_host, "first") as pod:
-            inside = pods_host.popen(
-                f"exec {RKT} enter {pod.uuid} busybox sh -c 'busybox cat /proc/self/cgroup; echo; busybox sleep 1000'",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-            )
+        with running(pods_host, "first") as pod, entered(pod, "busybox cat /proc/self/cgroup; echo; busybox sleep 1000") as inside:
             assert inside.stdout is not None
             groups = "".join(iter(lambda: inside.stdout.readline().decode().strip(), ""))  # type: ignore[union-attr]
             assert f"system-rkt-{pod.uuid.replace('-', '')}.slice/enter-" in groups
             assert pod.stop().status == 0
             assert pod.finished()[0] == 0
             assert inside.wait(20) != 0
-            inside.stdout.close()
             pods_host.wait_until(f"! systemctl list-units --all --plain --no-legend | grep enter-.*{pod.uuid}", timeout=10)
             assert pods_host.run(f"find /sys/fs/cgroup -name 'enter-*{pod.uuid}*'").stdout == ""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 
 import pytest
 
 from hosts.host import Host
-from running_pods import RKT, held_at, in_background, leftovers, lock_holder, running
-
-SLEEP = "/bin/busybox sleep"
+from running_pods import RKT, entered, held_at, in_background, leftovers, lock_holder, running
 
 
 class TestStop:
@@ -123,15 +120,10 @@ class TestStop:
             assert pod.finished(30)[0] == 0
 
     def test_while_somebody_is_in_it(self, pods_host: Host) -> None:
-        with running(pods_host, "first") as pod:
-            inside = pods_host.popen(
-                f"exec {RKT} enter {pod.uuid} busybox sh -c 'trap : TERM; echo in; while :; do busybox sleep 0.1; done'",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-            )
+        stays = "trap : TERM; echo in; while :; do busybox sleep 0.1; done"
+        with running(pods_host, "first") as pod, entered(pod, stays) as inside:
             assert inside.stdout is not None
             assert inside.stdout.readline() == b"in\n"
             assert pod.stop().status == 0
             assert pod.finished(30)[0] == 0
             assert inside.wait(20) == -1  # of the hangup at once, and not killed after its five seconds
-            inside.stdout.close()

@@ -8,9 +8,7 @@ import time
 import pytest
 
 from hosts.host import Host, HostError
-from running_pods import RKT, held_at, leftovers, lock_holder, running
-
-SLEEP = "/bin/busybox sleep"
+from running_pods import RKT, SLEEP, held_at, leftovers, lock_holder, running
 
 
 class TestStatuses:
