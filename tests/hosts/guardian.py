@@ -241,7 +241,7 @@ class Guardian:
             self.selector.unregister(self.terminal)
             os.close(self.terminal)
             self.terminal = -1
-        cgroup.kill([Path(group) for group in self.record.cgroups], patience=30)
+        cgroup.kill([Path(group) for group in self.record.cgroups])
         for left in self.record.remove:
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(left)

@@ -60,6 +60,7 @@ class Host(abc.ABC):
     slowness = 1.0
     """By how much every time that a test allows is stretched: an emulated machine is many times slower than this one."""
     of_this_process: ClassVar[weakref.WeakSet[Host]] = weakref.WeakSet()
+    """All that were made here and that somebody still holds, up or not."""
 
     def __init__(self, *, name: str | None = None, progress: cache.Progress = cache.to_stderr) -> None:
         sweep.sweep(progress)
@@ -124,6 +125,7 @@ class Host(abc.ABC):
         if self._guardian.stdin is not None and not self._guardian.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.stdin.close()
+            self._guardian_log.close()
             assert self._guardian.stdout is not None
             if self._kept:
                 self._guardian.stdout.close()
