@@ -162,6 +162,7 @@ def test_a_swarm_of_one_runs_a_service(client: sdk.DockerClient) -> None:
     try:
         service = client.services.create("busybox", command=LOOP, name="swarmed", networks=["host"])
         until(lambda: [task for task in service.tasks() if task["Status"]["State"] == "running"])
+        service.reload()  # an update names the version that it is of, and the manager has written to the service since it was made
         assert service.scale(2)
         until(lambda: len([task for task in service.tasks() if task["Status"]["State"] == "running"]) == 2)
         service.remove()
